@@ -1,0 +1,66 @@
+"""mmkeras: multimodal learning with Keras and TensorFlow, from raw columns to a served model.
+
+`import mmkeras` loads neither TensorFlow nor Keras: names are looked up where they are first
+used, and every layer is registered with Keras the moment Keras is imported, so that
+`keras.models.load_model` just works.
+"""
+
+import importlib
+from typing import Any
+
+import wrapt
+
+__version__ = "0.1.0"
+
+_NAMES = {
+    "Audio": "core",
+    "Image": "core",
+    "Label": "core",
+    "Labels": "core",
+    "Model": "training",
+    "Modality": "core",
+    "Number": "core",
+    "Text": "core",
+    "Vector": "core",
+    "assemble": "assembly",
+    "register": "core",
+}
+_PACKAGES = (
+    "core",
+    "data",
+    "encoders",
+    "export",
+    "fusion",
+    "heads",
+    "layers",
+    "models",
+    "training",
+)
+
+__all__ = sorted([*_NAMES, *_PACKAGES])
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name or package on first use."""
+    if name in _PACKAGES:
+        return importlib.import_module(f"mmkeras.{name}")
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"mmkeras.{_NAMES[name]}"), name)
+    raise AttributeError(
+        f"module 'mmkeras' has no attribute {name!r}. It has: {', '.join(__all__)}."
+    )
+
+
+def __dir__() -> list[str]:
+    """Lists the public names."""
+    return __all__
+
+
+def _register(keras: Any) -> None:
+    """Imports every module that registers classes, once Keras is there."""
+    importlib.import_module("mmkeras.models")
+    if keras.backend.backend() == "tensorflow":
+        importlib.import_module("mmkeras.training")
+
+
+wrapt.register_post_import_hook(_register, "keras")

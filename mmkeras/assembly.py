@@ -1,0 +1,55 @@
+"""`assemble`: from declared modalities to a model that is ready for `compile` and `fit`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from mmkeras.core import Modality
+from mmkeras.models import graph
+
+
+def assemble(
+    modalities: Mapping[str, Modality],
+    encoders: Mapping[str, Any] | None = None,
+    fusion: Any = "late_transformer",
+    heads: Mapping[str, keras.layers.Layer] | None = None,
+    *,
+    hidden_dim: int = 64,
+    dropout: float = 0.0,
+    name: str = "multimodal",
+) -> keras.Model:
+    """Returns a Functional model: encoders, one fusion, any number of heads.
+
+    Args:
+        modalities: name -> adapted spec, in the order in which the fusion reads them
+            (`data.modalities`).
+        encoders: name -> encoder name of the modality's kind, dict `{"name": ..., **arguments}`,
+            callable or `keras.Model`; the kind's first encoder where left out.
+        fusion: name, dict `{"name": ..., **arguments}` or layer; see `mmkeras.fusion.FUSIONS`.
+        heads: output name -> head, e.g. `{"answer": mk.heads.Classifier(classes)}`.
+        hidden_dim: common token width of the fusion.
+        dropout: rate of the fusion.
+        name: of the model.
+
+    Returns:
+        `mmkeras.Model` (on other backends than TensorFlow a `keras.Model`) with the inputs
+        `name` and `name_mask` per modality and one output per head.
+
+    Raises:
+        ValueError, TypeError: with the rule, the received value and the way out.
+
+    >>> import mmkeras as mk
+    >>> spec = {"image": mk.Image(size=32), "numbers": mk.Vector(size=3, normalize=False)}
+    >>> model = mk.assemble(spec, heads={"kind": mk.heads.Classifier(["cat", "dog"])})
+    >>> sorted(model.input)
+    ['image', 'image_mask', 'numbers', 'numbers_mask']
+    """
+    inputs, outputs = graph(
+        modalities, encoders, fusion, heads, hidden_dim=hidden_dim, dropout=dropout
+    )
+    if keras.backend.backend() != "tensorflow":
+        return keras.Model(inputs, outputs, name=name)
+    from mmkeras.training import Model
+
+    return Model(inputs, outputs, name=name)

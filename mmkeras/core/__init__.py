@@ -1,0 +1,25 @@
+"""Modality specs, targets, registration, identifier resolution and argument checks (rank 0)."""
+
+from mmkeras.core.identifiers import resolve
+from mmkeras.core.modality import Audio, Image, Modality, Text, Vector
+from mmkeras.core.registration import register
+from mmkeras.core.spec import from_json, load, save, to_json
+from mmkeras.core.targets import Label, Labels, Number, Target
+
+__all__ = [
+    "Audio",
+    "Image",
+    "Label",
+    "Labels",
+    "Modality",
+    "Number",
+    "Target",
+    "Text",
+    "Vector",
+    "from_json",
+    "load",
+    "register",
+    "resolve",
+    "save",
+    "to_json",
+]

@@ -1,0 +1,43 @@
+"""Specs as JSON: `{"modalities": {name: config}}` in declared order, written atomically."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmkeras.core.modality import KINDS, Modality
+from mmkeras.core.identifiers import nearest
+
+
+def from_config(config: Mapping[str, Any]) -> Modality:
+    """Returns the modality that `Modality.get_config` described."""
+    config = dict(config)
+    kind = config.pop("kind", None)
+    if kind not in KINDS:
+        raise ValueError(f"Unknown modality kind {kind!r}. {nearest(kind, KINDS)}")
+    return KINDS[kind](**config)
+
+
+def to_json(modalities: Mapping[str, Modality]) -> str:
+    """Returns the specs as JSON text, names in declared order."""
+    configs = {name: modality.get_config() for name, modality in modalities.items()}
+    return json.dumps({"modalities": configs}, indent=1, ensure_ascii=False)
+
+
+def from_json(text: str) -> dict[str, Modality]:
+    """Returns the specs that `to_json` wrote, equal to the originals."""
+    return {name: from_config(c) for name, c in json.loads(text)["modalities"].items()}
+
+
+def save(modalities: Mapping[str, Modality], path: str | os.PathLike) -> None:
+    """Writes the specs to `path`; the file is there whole or not at all."""
+    path = Path(path)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(to_json(modalities) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def load(path: str | os.PathLike) -> dict[str, Modality]:
+    """Reads what `save` wrote."""
+    return from_json(Path(path).read_text(encoding="utf-8"))

@@ -1,0 +1,73 @@
+"""Target specs: what a column of truth means, and the classes learnt from the training rows."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class Target:
+    """What every target declares: `shape` and `dtype` of one sample's truth."""
+
+    kind: ClassVar[str] = ""
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns a JSON-able dict."""
+        return {"kind": self.kind, **dataclasses.asdict(self)}
+
+    def replace(self, **changes: Any) -> "Target":
+        """Returns a copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def _set_classes(self) -> None:
+        if self.classes is not None:
+            classes = tuple(str(c) for c in self.classes)
+            if len(classes) < 2 or len(set(classes)) != len(classes):
+                raise ValueError(
+                    f"`classes` must hold at least two different names. Received: {classes}."
+                )
+            object.__setattr__(self, "classes", classes)
+
+
+@dataclass(frozen=True)
+class Label(Target):
+    """One class out of several -> int32 index.
+
+    Args:
+        classes: the names by index; the sorted names of the training rows when None.
+    """
+
+    kind: ClassVar[str] = "label"
+    classes: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the classes."""
+        self._set_classes()
+
+
+@dataclass(frozen=True)
+class Labels(Target):
+    """Any number of classes -> float32 multi-hot (number of classes,).
+
+    Args:
+        classes: the names by index; the sorted names of the training rows when None.
+        separator: between the names of one cell, when cells are strings and not lists.
+    """
+
+    kind: ClassVar[str] = "labels"
+    classes: tuple[str, ...] | None = None
+    separator: str = "|"
+
+    def __post_init__(self) -> None:
+        """Checks the classes."""
+        self._set_classes()
+
+
+@dataclass(frozen=True)
+class Number(Target):
+    """One number to regress -> float32 scalar."""
+
+    kind: ClassVar[str] = "number"
+
+
+KINDS = {cls.kind: cls for cls in (Label, Labels, Number)}

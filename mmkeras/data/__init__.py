@@ -1,0 +1,8 @@
+"""Data on tf.data: sources, decoding, augmentation, batches, checks, embedded scenes (rank 1)."""
+
+from mmkeras.data import scenes
+from mmkeras.data.check import Report, check
+from mmkeras.data.decode import decoder
+from mmkeras.data.table import Data, Split, table
+
+__all__ = ["Data", "Report", "Split", "check", "decoder", "scenes", "table"]

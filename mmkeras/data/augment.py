@@ -1,0 +1,123 @@
+"""Seeded augmentation of decoded batches, as the modality's `augment` says; training only.
+
+Randomness comes from the seed that is passed and from nothing else, so a batch of a given epoch
+and position is always augmented alike. Absent samples stay untouched behind their mask.
+
+Images (Keras layers, on uint8 0..255, borders filled with black): `flip` (horizontal; `mode`),
+`translate` (`fraction`), `rotate` (`fraction` of a full turn), `zoom` (`fraction`), `brightness`
+and `contrast` (`fraction`). Audio: `time_shift` (`seconds`, zeros come in), `noise` (white, at
+`snr_db`). `spec_augment` acts on the spectrogram and is a layer of the audio encoders.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from mmkeras.core import Modality
+from mmkeras.layers.masking import zero_masked
+
+
+class _PassedSeed(keras.random.SeedGenerator):
+    """Lets Keras' random layers draw from a seed tensor instead of a stateful variable."""
+
+    def __new__(cls, seed: Any) -> "_PassedSeed":
+        """Skips the base class's tracking, which would make a variable."""
+        return object.__new__(cls)
+
+    def __init__(self, seed: Any) -> None:
+        object.__setattr__(self, "seed", seed)
+        object.__setattr__(self, "draws", 0)
+
+    def next(self, ordered: bool = True) -> Any:
+        """Returns a new seed at every call, a function of the passed one and the count."""
+        object.__setattr__(self, "draws", self.draws + 1)
+        return self.seed + tf.constant([0, self.draws], tf.uint32)
+
+
+def _keras_layer(make: Callable[..., Any]) -> Callable:
+    def op(modality: Modality, **arguments: Any) -> Callable:
+        layer = make(**arguments)
+
+        def apply(value: Any, mask: Any, seed: Any) -> Any:
+            pixels = tf.cast(value, tf.float32)
+            draw = layer.get_random_transformation(pixels, training=True, seed=_PassedSeed(seed))
+            return tf.saturate_cast(
+                tf.round(layer.transform_images(pixels, draw, training=True)), tf.uint8
+            )
+
+        return apply
+
+    return op
+
+
+_BLACK = {"fill_mode": "constant", "fill_value": 0.0}
+_BYTES = {"value_range": (0, 255)}
+
+
+def _time_shift(modality: Modality, seconds: float = 0.1) -> Callable:
+    """Moves the wave by up to +-`seconds`; what leaves is lost, zeros come in."""
+    limit = round(seconds * modality.rate_hz)
+
+    def apply(value: Any, mask: Any, seed: Any) -> Any:
+        batch, size = tf.shape(value)[0], modality.num_samples
+        shift = tf.random.stateless_uniform(
+            (batch, 1), tf.cast(seed, tf.int32), -limit, limit + 1, dtype=tf.int32
+        )
+        source = tf.range(size)[None, :] - shift
+        inside = (source >= 0) & (source < size)
+        moved = tf.gather(value, tf.clip_by_value(source, 0, size - 1), batch_dims=1)
+        return tf.where(inside, moved, 0.0)
+
+    return apply
+
+
+def _noise(modality: Modality, snr_db: float = 20.0) -> Callable:
+    """Adds white noise at `snr_db` decibels below the power of each sample's real part."""
+
+    def apply(value: Any, mask: Any, seed: Any) -> Any:
+        real = tf.cast(mask, tf.float32)
+        count = tf.maximum(tf.reduce_sum(real, axis=1, keepdims=True), 1.0)
+        power = tf.reduce_sum(value**2 * real, axis=1, keepdims=True) / count
+        noise = tf.random.stateless_normal(tf.shape(value), tf.cast(seed, tf.int32))
+        return value + noise * tf.sqrt(power * 10.0 ** (-snr_db / 10.0))
+
+    return apply
+
+
+OPS: dict[str, dict[str, Callable]] = {
+    "image": {
+        "flip": _keras_layer(lambda mode="horizontal": keras.layers.RandomFlip(mode)),
+        "translate": _keras_layer(
+            lambda fraction=0.1: keras.layers.RandomTranslation(fraction, fraction, **_BLACK)
+        ),
+        "rotate": _keras_layer(
+            lambda fraction=0.05: keras.layers.RandomRotation(fraction, **_BLACK)
+        ),
+        "zoom": _keras_layer(lambda fraction=0.1: keras.layers.RandomZoom(fraction, **_BLACK)),
+        "brightness": _keras_layer(
+            lambda fraction=0.2: keras.layers.RandomBrightness(fraction, **_BYTES)
+        ),
+        "contrast": _keras_layer(
+            lambda fraction=0.2: keras.layers.RandomContrast(fraction, **_BYTES)
+        ),
+    },
+    "audio": {"time_shift": _time_shift, "noise": _noise},
+}
+
+
+def augmenter(modality: Modality) -> Callable | None:
+    """Returns `(value, mask, seed uint32 (2,)) -> value` for a decoded batch, or None."""
+    table = OPS.get(modality.kind, {})
+    chosen = getattr(modality, "augment", {})
+    ops = [table[name](modality, **chosen[name]) for name in chosen if name in table]
+    if not ops:
+        return None
+
+    def apply(value: Any, mask: Any, seed: Any) -> Any:
+        for number, op in enumerate(ops):
+            value = op(value, mask, seed + tf.constant([1000 * (number + 1), 0], tf.uint32))
+        return zero_masked(value, mask)
+
+    return apply

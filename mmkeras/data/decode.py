@@ -1,0 +1,212 @@
+"""Raw to tensor, in the graph: the same modules run in tf.data and inside the SavedModel.
+
+Each decoder is a `tf.Module` called on a batch of raw items; it returns `(value, mask)` with the
+shapes of its modality. An empty string (for numbers: any NaN) is an absent item: zeros and a
+mask that is false everywhere.
+"""
+
+import os
+from typing import Any
+
+import tensorflow as tf
+
+from mmkeras.core import Audio, Image, Modality, Text, Vector
+
+
+class ImageDecoder(tf.Module):
+    """JPEG, PNG, GIF (first frame) or BMP bytes (B,) -> uint8 (B, H, W, C), bool (B,)."""
+
+    def __init__(self, modality: Image) -> None:
+        """Keeps the spec."""
+        super().__init__()
+        self.modality = modality
+
+    def __call__(self, raw: Any) -> tuple[Any, Any]:
+        """Decodes a batch."""
+        spec = tf.TensorSpec(self.modality.shape, tf.uint8)
+
+        def one(item: Any) -> Any:
+            return tf.cond(
+                tf.strings.length(item) > 0,
+                lambda: self._decode(item),
+                lambda: tf.zeros(self.modality.shape, tf.uint8),
+            )
+
+        return tf.map_fn(one, raw, fn_output_signature=spec), tf.strings.length(raw) > 0
+
+    def _decode(self, item: Any) -> Any:
+        picture = tf.io.decode_image(item, self.modality.channels, expand_animations=False)
+        picture.set_shape((None, None, self.modality.channels))
+        return self.fit(picture)
+
+    def fit(self, picture: Any) -> Any:
+        """Brings uint8 pictures (..., h, w, C) to the size of the spec."""
+        spec = self.modality
+        if picture.shape[-3:] == spec.shape:
+            return picture
+        antialias = spec.resize == "bilinear"
+        if spec.fit == "pad":
+            picture = tf.image.resize_with_pad(
+                picture, *spec.size, method=spec.resize, antialias=antialias
+            )
+        else:
+            if spec.fit == "crop":
+                picture = _crop_to_aspect(picture, *spec.size)
+            picture = tf.image.resize(picture, spec.size, spec.resize, antialias=antialias)
+        picture = tf.saturate_cast(tf.round(picture), tf.uint8)
+        return tf.ensure_shape(picture, (*[None] * (len(picture.shape) - 3), *spec.shape))
+
+
+def _crop_to_aspect(picture: Any, height: int, width: int) -> Any:
+    """Largest centred part with the aspect of height x width."""
+    h, w = tf.shape(picture)[-3], tf.shape(picture)[-2]
+    crop_h = tf.minimum(h, tf.maximum(w * height // width, 1))
+    crop_w = tf.minimum(w, tf.maximum(h * width // height, 1))
+    top, left = (h - crop_h) // 2, (w - crop_w) // 2
+    return picture[..., top : top + crop_h, left : left + crop_w, :]
+
+
+class TextDecoder(tf.Module):
+    """UTF-8 (B,) -> int32 ids (B, L), bool (B, L). Bytes that are not UTF-8 become U+FFFD."""
+
+    def __init__(self, modality: Text, vocabulary_file: str | os.PathLike | None = None) -> None:
+        """Makes the lookup.
+
+        Args:
+            modality: an adapted spec.
+            vocabulary_file: one token per line; with it the table is read from this file, which a
+                SavedModel keeps among its assets.
+        """
+        super().__init__()
+        self.modality = modality
+        if vocabulary_file is not None:
+            self.asset = tf.saved_model.Asset(os.fspath(vocabulary_file))
+        if modality.tokenizer == "wordpiece":
+            self.tokenizer = _wordpiece(modality)
+        else:
+            self.table = tf.lookup.StaticHashTable(self._words(vocabulary_file), default_value=1)
+
+    def _words(self, vocabulary_file: str | os.PathLike | None) -> Any:
+        if vocabulary_file is not None:
+            lookup = tf.lookup.TextFileIndex
+            return tf.lookup.TextFileInitializer(
+                os.fspath(vocabulary_file),
+                tf.string,
+                lookup.WHOLE_LINE,
+                tf.int64,
+                lookup.LINE_NUMBER,
+            )
+        words = self.modality.vocabulary
+        return tf.lookup.KeyValueTensorInitializer(
+            tf.constant(words), tf.range(len(words), dtype=tf.int64)
+        )
+
+    def __call__(self, raw: Any) -> tuple[Any, Any]:
+        """Tokenizes a batch."""
+        if self.modality.tokenizer == "wordpiece":
+            ids = self.tokenizer.tokenize(valid_utf8(raw))
+        else:
+            words = split_words(raw)
+            ids = tf.ragged.map_flat_values(self.table.lookup, words)
+        ids = tf.cast(ids, tf.int32)
+        length = self.modality.length
+        value = ids.to_tensor(shape=(None, length))  # cuts and pads with 0
+        mask = tf.sequence_mask(tf.minimum(ids.row_lengths(), length), length)
+        return tf.ensure_shape(value, (None, length)), tf.ensure_shape(mask, (None, length))
+
+
+def valid_utf8(raw: Any) -> Any:
+    """Replaces what is not UTF-8 by U+FFFD."""
+    return tf.strings.unicode_transcode(raw, "UTF-8", "UTF-8", errors="replace")
+
+
+def split_words(raw: Any) -> Any:
+    """Lower-cased runs of letters, marks and digits, as ragged strings (B, None)."""
+    text = tf.strings.lower(valid_utf8(raw), encoding="utf-8")
+    text = tf.strings.regex_replace(text, r"[^\p{L}\p{M}\p{N}]+", " ")
+    return tf.strings.split(tf.strings.strip(text))
+
+
+def _wordpiece(modality: Text) -> Any:
+    try:
+        import tensorflow_text
+    except ImportError as error:
+        raise ImportError(
+            "tokenizer='wordpiece' needs tensorflow-text: pip install tensorflow-text."
+        ) from error
+    return tensorflow_text.FastBertTokenizer(
+        list(modality.vocabulary), token_out_type=tf.int32, lower_case_nfd_strip_accents=True
+    )
+
+
+class AudioDecoder(tf.Module):
+    """WAV bytes (B,), 16-bit PCM, mono, at the declared rate -> float32 (B, S), bool (B, S)."""
+
+    def __init__(self, modality: Audio) -> None:
+        """Keeps the spec."""
+        super().__init__()
+        self.modality = modality
+
+    def __call__(self, raw: Any) -> tuple[Any, Any]:
+        """Decodes a batch."""
+        size = self.modality.num_samples
+        spec = (tf.TensorSpec((size,), tf.float32), tf.TensorSpec((), tf.int32))
+
+        def one(item: Any) -> Any:
+            return tf.cond(
+                tf.strings.length(item) > 0,
+                lambda: self._decode(item),
+                lambda: (tf.zeros((size,)), tf.constant(0)),
+            )
+
+        value, count = tf.map_fn(one, raw, fn_output_signature=spec)
+        return value, tf.sequence_mask(count, size)
+
+    def _decode(self, item: Any) -> Any:
+        wave, rate = tf.audio.decode_wav(item)  # (samples, channels)
+        expected = self.modality.rate_hz
+        with tf.control_dependencies(
+            [
+                tf.debugging.Assert(
+                    tf.equal(rate, expected),
+                    [f"the sampling rate must be {expected} Hz as declared. Received Hz:", rate],
+                ),
+                tf.debugging.Assert(
+                    tf.equal(tf.shape(wave)[1], 1),
+                    ["the sound must have one channel. Received channels:", tf.shape(wave)[1]],
+                ),
+            ]
+        ):
+            wave = tf.identity(wave)[: self.modality.num_samples, 0]
+        count = tf.shape(wave)[0]
+        return tf.pad(wave, [[0, self.modality.num_samples - count]]), count
+
+
+class VectorDecoder(tf.Module):
+    """Numbers (B, F) -> standardised float32 (B, F), bool (B,); a row with a NaN is absent."""
+
+    def __init__(self, modality: Vector) -> None:
+        """Keeps the spec and its statistics."""
+        super().__init__()
+        self.modality = modality
+
+    def __call__(self, raw: Any) -> tuple[Any, Any]:
+        """Standardises a batch."""
+        value = tf.cast(raw, tf.float32)
+        mask = tf.reduce_all(tf.math.is_finite(value), axis=1)
+        if self.modality.normalize:
+            value = (value - tf.constant(self.modality.mean)) / tf.constant(self.modality.scale)
+        return tf.where(mask[:, None], value, 0.0), mask
+
+
+DECODERS = {
+    "image": ImageDecoder,
+    "text": TextDecoder,
+    "audio": AudioDecoder,
+    "vector": VectorDecoder,
+}
+
+
+def decoder(modality: Modality, **kwargs: Any) -> tf.Module:
+    """Returns the decoder of an adapted modality."""
+    return DECODERS[modality.kind](modality, **kwargs)

@@ -1,0 +1,352 @@
+"""`table`: rows and specs in, tf.data pipelines out."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from mmkeras.core import Modality, Target, checks
+from mmkeras.data import columns as column_family
+from mmkeras.data import sources, truth, vocabulary
+from mmkeras.data.augment import augmenter
+from mmkeras.data.columns import Column, Reader
+from mmkeras.data.scan import unreadable
+
+
+@dataclass(frozen=True)
+class Split:
+    """The rows of one split: a column per modality and an array per target."""
+
+    columns: dict[str, Column]
+    truth: dict[str, np.ndarray]
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(next(iter(self.columns.values())).index)
+
+    def take(self, rows: np.ndarray) -> "Split":
+        """Returns some rows."""
+        return Split(
+            {name: column.take(rows) for name, column in self.columns.items()},
+            {name: values[rows] for name, values in self.truth.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Data:
+    """Adapted modalities and targets, and the splits they were applied to.
+
+    Attributes:
+        modalities: name -> adapted spec, in declared order.
+        targets: name -> adapted target.
+        splits: "train" and, where given, "valid" and "test".
+        bad: split -> modality -> {row (from 1): reason} of what was masked with `on_bad="mask"`.
+        seed: of the shuffle and the augmentation.
+    """
+
+    modalities: dict[str, Modality]
+    targets: dict[str, Target]
+    splits: dict[str, Split]
+    bad: dict[str, dict[str, dict[int, str]]]
+    seed: int = 0
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Classes of the only target that has any."""
+        found = [t.classes for t in self.targets.values() if getattr(t, "classes", None)]
+        if len(found) != 1:
+            raise ValueError(
+                f"`data.classes` needs exactly one target with classes. Received: {len(found)}. "
+                "Use data.targets['name'].classes."
+            )
+        return found[0]
+
+    def train(
+        self,
+        batch_size: int,
+        *,
+        shuffle: bool = True,
+        augment: bool = True,
+        shard: tuple[int, int] = (0, 1),
+    ) -> tf.data.Dataset:
+        """Returns full batches `(x, y)` of the training rows, in a new order every epoch.
+
+        The order is a permutation of all rows, a function of the seed and the epoch alone; what
+        does not fill a batch is left out and differs from epoch to epoch. The cardinality is
+        known, so `fit` needs no `steps_per_epoch`.
+
+        Args:
+            batch_size: rows per (global) batch.
+            shuffle: False keeps the rows' order.
+            augment: False leaves the modalities' `augment` out.
+            shard: (i, n): every n-th row from the i-th on, for n readers.
+
+        Raises:
+            ValueError: there are fewer rows than `batch_size`.
+        """
+        rows = self._shard("train", shard)
+        batch_size = checks.whole("batch_size", batch_size)
+        steps = len(rows) // batch_size
+        if not steps:
+            raise ValueError(
+                f"`batch_size` must not exceed the number of training rows. Received: "
+                f"batch_size={batch_size}, rows={len(rows)}. Choose a smaller batch."
+            )
+        epochs = tf.data.Dataset.random(self.seed, rerandomize_each_iteration=True).take(1)
+        positions = epochs.flat_map(
+            lambda epoch: tf.data.Dataset.range(steps).map(lambda step: (epoch, step))
+        ).apply(tf.data.experimental.assert_cardinality(steps))
+        load = self._loader("train", augment)
+
+        def batch(epoch: Any, step: Any) -> Any:
+            place = tf.cast(step * batch_size + tf.range(batch_size, dtype=tf.int64), tf.uint32)
+            key = tf.stack([tf.cast(epoch, tf.uint32), tf.constant(self.seed, tf.uint32)])
+            if shuffle:
+                place = tf.random.experimental.index_shuffle(
+                    place, seed=key, max_index=tf.constant(len(rows) - 1, tf.uint32)
+                )
+            chosen = tf.gather(rows, tf.cast(place, tf.int32))
+            return load(tf.ensure_shape(chosen, (batch_size,)), key + tf.cast(step, tf.uint32))
+
+        return positions.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+
+    def valid(self, batch_size: int, **kwargs: Any) -> tf.data.Dataset:
+        """Returns every validation row once; see `batches`."""
+        return self.batches("valid", batch_size, **kwargs)
+
+    def test(self, batch_size: int, **kwargs: Any) -> tf.data.Dataset:
+        """Returns every test row once; see `batches`."""
+        return self.batches("test", batch_size, **kwargs)
+
+    def batches(
+        self, split: str, batch_size: int, *, shard: tuple[int, int] = (0, 1)
+    ) -> tf.data.Dataset:
+        """Returns every row of a split once and in order, in batches `(x, y)`.
+
+        The rows are spread evenly, so that batches differ by at most one row and every replica
+        gets some: no batch is left with a handful of rows.
+
+        Args:
+            split: name of a split.
+            batch_size: largest batch.
+            shard: (i, n): every n-th row from the i-th on.
+        """
+        rows = self._shard(split, shard)
+        steps = -(-len(rows) // checks.whole("batch_size", batch_size))
+        edges = np.linspace(0, len(rows), steps + 1).astype(np.int32)
+        load = self._loader(split, augment=False)
+        bounds = tf.data.Dataset.from_tensor_slices((edges[:-1], edges[1:]))
+        return bounds.map(
+            lambda a, b: load(rows[a:b], None), num_parallel_calls=tf.data.AUTOTUNE
+        ).prefetch(2)
+
+    def _split(self, name: str) -> Split:
+        if name not in self.splits:
+            raise ValueError(
+                f"There is no split {name!r}. Received: {sorted(self.splits)}. "
+                f"Pass `{name}=` to mk.data.table(...)."
+            )
+        return self.splits[name]
+
+    def _shard(self, split: str, shard: tuple[int, int]) -> Any:
+        number, count = shard
+        if not 0 <= number < count:
+            raise ValueError(f"`shard` must be (i, n) with 0 <= i < n. Received: {shard}.")
+        rows = np.arange(len(self._split(split)), dtype=np.int32)[number::count]
+        if not len(rows):
+            raise ValueError(f"Shard {shard} of {split!r} has no rows. Use fewer shards.")
+        return tf.constant(rows)
+
+    def _loader(self, split: str, augment: bool) -> Any:
+        """Returns rows (B,), seed (2,) -> (x, y)."""
+        held = self._split(split)
+        readers = {m: Reader(spec, held.columns[m]) for m, spec in self.modalities.items()}
+        augmenters = {m: augmenter(spec) for m, spec in self.modalities.items() if augment}
+        targets = {name: tf.constant(values) for name, values in held.truth.items()}
+
+        def load(rows: Any, seed: Any) -> Any:
+            x = {}
+            for number, (name, reader) in enumerate(readers.items()):
+                value, mask = reader(rows)
+                if augmenters.get(name):
+                    value = augmenters[name](value, mask, seed + tf.constant([0, 7919 * number], tf.uint32))
+                x[name], x[f"{name}_mask"] = value, mask
+            y = {name: tf.gather(values, rows) for name, values in targets.items()}
+            return (x, y) if y else (x,)
+
+        return load
+
+    def cache(self) -> "Data":
+        """Returns the same data with every distinct item decoded once and held in memory."""
+        splits = {
+            name: replace(
+                split,
+                columns={m: _decode_all(self.modalities[m], c) for m, c in split.columns.items()},
+            )
+            for name, split in self.splits.items()
+        }
+        return replace(self, splits=splits)
+
+    def raw(self, split: str, rows: Sequence[int]) -> dict[str, np.ndarray]:
+        """Returns rows as a serving request holds them: encoded bytes, UTF-8, numbers."""
+        held, rows = self._split(split), np.asarray(rows)
+        return {
+            m: column_family.encode(spec, held.columns[m], rows)
+            for m, spec in self.modalities.items()
+        }
+
+    def take(self, split: str, rows: np.ndarray) -> "Data":
+        """Returns the data with some rows of a split."""
+        return replace(self, splits={**self.splits, split: self._split(split).take(rows)})
+
+    def without(self, split: str, modality: str, rows: np.ndarray) -> "Data":
+        """Returns the data with a modality made absent in some rows of a split."""
+        held = self._split(split)
+        if modality not in self.modalities:
+            raise ValueError(f"Unknown modality {modality!r}. Known: {list(self.modalities)}.")
+        columns = {**held.columns, modality: _absent(held.columns[modality], np.asarray(rows))}
+        return replace(self, splits={**self.splits, split: replace(held, columns=columns)})
+
+
+def _absent(column: Column, rows: np.ndarray) -> Column:
+    """Points some rows to a new, absent item."""
+    empty = column.items[:1].copy()
+    empty[0] = b"" if empty.dtype.kind == "O" else 0 if column.form == "decoded" else np.nan
+    mask = None
+    if column.mask is not None:
+        mask = np.concatenate([column.mask, np.zeros_like(column.mask[:1])])
+    index = column.index.copy()
+    index[rows] = len(column.items)
+    return Column(column.form, np.concatenate([column.items, empty]), index, mask)
+
+
+def _decode_all(modality: Modality, column: Column, chunk: int = 256) -> Column:
+    if column.form == "decoded":
+        return column
+    reader = Reader(modality, column)
+    ids = tf.data.Dataset.range(len(column.items)).batch(chunk)
+    parts = list(ids.map(reader.decode, num_parallel_calls=tf.data.AUTOTUNE).as_numpy_iterator())
+    values, masks = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Column("decoded", values, column.index, masks)
+
+
+def table(
+    train: Any,
+    modalities: Mapping[str, Modality],
+    target: Any = None,
+    *,
+    valid: Any = None,
+    test: Any = None,
+    columns: Mapping[str, Any] | None = None,
+    root: str | os.PathLike | None = None,
+    archive: Any = None,
+    group: str | None = None,
+    on_bad: str = "error",
+    seed: int = 0,
+) -> Data:
+    """Reads rows, learns vocabularies, statistics and classes from the training rows, checks all.
+
+    Every distinct file is decoded once before this returns, so a broken one is reported before
+    any training starts.
+
+    Args:
+        train: path of a `.csv` or `.jsonl` manifest, a pandas DataFrame, or a dict of columns.
+            A cell is a file path (or archive member), encoded bytes, text, numbers, or an array
+            (uint8 pictures, float waves). An empty cell, None or NaN is an absent item.
+        modalities: name -> spec, in the order in which a fusion will read them.
+        target: column name (a Label), list of names, or dict name -> `mk.Label()`,
+            `mk.Labels()`, `mk.Number()`.
+        valid, test: sources of the same form; `valid` may be a fraction of the training rows.
+        columns: modality or target -> column name, where they differ; a list of columns for
+            the numbers of a Vector.
+        root: folder of relative paths; the manifest's own when None.
+        archive: a zip or tar file (or dict modality -> file) whose members the cells name.
+        group: column whose equal cells stay together when `valid` is a fraction.
+        on_bad: "error" raises at the first unreadable item, naming row, column and reason;
+            "mask" makes such items absent and lists them in `data.bad`.
+        seed: of the validation split, the shuffle and the augmentation.
+
+    Returns:
+        `Data`.
+    """
+    checks.modality_names(modalities)
+    checks.one_of("on_bad", on_bad, ("error", "mask"))
+    where = dict(columns or {})
+    archives = archive if isinstance(archive, Mapping) else dict.fromkeys(modalities, archive)
+    rows = {"train": sources.read(train, root)}
+    if isinstance(valid, float):
+        rows["train"], rows["valid"] = _held_out(rows["train"], valid, group, seed)
+    elif valid is not None:
+        rows["valid"] = sources.read(valid, root)
+    if test is not None:
+        rows["test"] = sources.read(test, root)
+    made = {
+        split: {
+            m: column_family.make(m, spec, part, where.get(m, m), archives.get(m))
+            for m, spec in modalities.items()
+        }
+        for split, part in rows.items()
+    }
+    bad = {
+        split: {
+            m: _bad_rows(split, m, spec, rows[split], made[split], on_bad)
+            for m, spec in modalities.items()
+        }
+        for split in rows
+    }
+    adapted = {m: vocabulary.adapt(spec, made["train"][m]) for m, spec in modalities.items()}
+    targets = {
+        name: truth.adapt(spec, rows["train"].column(where.get(name, name)))
+        for name, spec in truth.specs(target).items()
+    }
+    splits = {
+        split: Split(
+            made[split],
+            {
+                name: truth.encode(name, spec, part, part.column(where.get(name, name)))
+                for name, spec in targets.items()
+            },
+        )
+        for split, part in rows.items()
+    }
+    return Data(adapted, targets, splits, bad, seed)
+
+
+def _bad_rows(
+    split: str, name: str, spec: Modality, rows: Any, made: dict[str, Column], on_bad: str
+) -> dict[int, str]:
+    """Raises for, or masks, the unreadable items of a column; returns row (from 1) -> reason."""
+    column = made[name]
+    reasons = unreadable(spec, column)
+    if not reasons:
+        return {}
+    found = {
+        row + 1: reasons[int(item)]
+        for row, item in enumerate(column.index)
+        if int(item) in reasons
+    }
+    row, reason = next(iter(found.items()))
+    if on_bad == "error":
+        raise ValueError(
+            f"{len(found)} item(s) of {name!r} in the {split} rows cannot be read. First: row "
+            f"{row} of {rows.where}, column {name!r}: {reason}. Correct them, or pass "
+            "on_bad='mask' to treat them as absent."
+        )
+    made[name] = column.without(np.array(sorted(reasons)))
+    return found
+
+
+def _held_out(rows: Any, fraction: float, group: str | None, seed: int) -> tuple[Any, Any]:
+    """Splits rows (or whole groups of rows) at random."""
+    if not 0.0 < fraction < 1.0:
+        raise ValueError(f"`valid` as a fraction must lie in (0, 1). Received: {fraction}.")
+    keys = np.arange(len(rows))
+    if group is not None:
+        keys = np.unique(np.array([str(c) for c in rows.column(group)]), return_inverse=True)[1]
+    count = int(keys.max()) + 1
+    chosen = np.random.default_rng(seed).permutation(count)[: max(1, round(count * fraction))]
+    held = np.isin(keys, chosen)
+    return rows.take(np.flatnonzero(~held)), rows.take(np.flatnonzero(held))

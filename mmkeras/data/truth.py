@@ -1,0 +1,101 @@
+"""Target columns to arrays: class indices, multi-hot rows, numbers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mmkeras.core import Label, Labels, Number, Target
+from mmkeras.core.identifiers import nearest
+from mmkeras.data.sources import Rows
+
+
+def specs(target: Any) -> dict[str, Target]:
+    """Returns name -> Target for what `table(target=...)` accepts.
+
+    A string is a Label; a list of strings several; a dict gives the spec of each.
+    """
+    if target is None:
+        return {}
+    if isinstance(target, str):
+        target = [target]
+    if not isinstance(target, Mapping):
+        target = {name: Label() for name in target}
+    for name, spec in target.items():
+        if not isinstance(spec, Target):
+            raise TypeError(
+                f"The target {name!r} must be mk.Label(), mk.Labels() or mk.Number(). "
+                f"Received: {spec!r}."
+            )
+    return dict(target)
+
+
+def adapt(spec: Target, cells: Any) -> Target:
+    """Returns the target with its classes learnt from the training cells."""
+    if isinstance(spec, Number) or spec.classes is not None:
+        return spec
+    names = {name for cell in cells if not _missing(cell) for name in _names(spec, cell)}
+    return spec.replace(classes=tuple(sorted(names, key=_numeric_first)))
+
+
+def encode(name: str, spec: Target, rows: Rows, cells: Any) -> np.ndarray:
+    """Returns int32 (N,), float32 (N, classes) or float32 (N,).
+
+    Raises:
+        ValueError: a missing cell, a class that is unknown, a number that is none; with its row.
+    """
+    if isinstance(spec, Number):
+        values = np.array([_number(name, rows, i, c) for i, c in enumerate(cells)], np.float32)
+        return values
+    position = {c: i for i, c in enumerate(spec.classes)}
+    out = np.zeros((len(cells), len(position)), np.float32)
+    for row, cell in enumerate(cells):
+        if _missing(cell) and isinstance(spec, Label):
+            raise _error(name, rows, row, "must not be missing", cell)
+        for label in [] if _missing(cell) else _names(spec, cell):
+            if label not in position:
+                raise _error(
+                    name, rows, row, f"must be one of the classes. {nearest(label, position)}", cell
+                )
+            out[row, position[label]] = 1.0
+    return out if isinstance(spec, Labels) else out.argmax(axis=1).astype(np.int32)
+
+
+def _names(spec: Target, cell: Any) -> list[str]:
+    if isinstance(spec, Label):
+        return [_text(cell)]
+    parts = cell.split(spec.separator) if isinstance(cell, str) else cell
+    return [_text(part).strip() for part in parts if _text(part).strip()]
+
+
+def _text(cell: Any) -> str:
+    if isinstance(cell, float | np.floating) and float(cell).is_integer():
+        return str(int(cell))
+    return str(cell)
+
+
+def _numeric_first(name: str) -> tuple:
+    return (0, float(name), name) if name.lstrip("-").isdigit() else (1, 0.0, name)
+
+
+def _missing(cell: Any) -> bool:
+    if isinstance(cell, float | np.floating):
+        return bool(np.isnan(cell))
+    return cell is None or (isinstance(cell, str) and cell == "")
+
+
+def _number(name: str, rows: Rows, row: int, cell: Any) -> float:
+    try:
+        value = float(cell)
+    except (TypeError, ValueError) as error:
+        raise _error(name, rows, row, "must be a number", cell) from error
+    if not np.isfinite(value):
+        raise _error(name, rows, row, "must be a finite number", cell)
+    return value
+
+
+def _error(name: str, rows: Rows, row: int, rule: str, cell: Any) -> ValueError:
+    return ValueError(
+        f"Row {row + 1} of {rows.where}, target {name!r}: {rule} Received: {cell!r}. Correct the "
+        "row, or declare the classes with mk.Label(classes=[...])."
+    )

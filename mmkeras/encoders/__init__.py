@@ -1,0 +1,72 @@
+"""Encoders: functions from (name, modality) to a Functional `keras.Model`.
+
+Every encoder maps `{name, name_mask}` to `{"tokens": (B, T, D), "mask": (B, T)}`; T = 1 for a
+vector. Content behind a false mask is cut off first, so it cannot change a bit of the output.
+"""
+
+from typing import Any
+
+import keras
+
+from mmkeras.core import Modality, resolve
+from mmkeras.encoders.audio_cnn import audio_cnn
+from mmkeras.encoders.image_cnn import image_cnn
+from mmkeras.encoders.text_lstm import text_lstm
+from mmkeras.encoders.text_transformer import text_transformer
+from mmkeras.encoders.vector_mlp import vector_mlp
+
+ENCODERS = {
+    "image": {"cnn": image_cnn},
+    "text": {"lstm": text_lstm, "transformer": text_transformer},
+    "audio": {"cnn": audio_cnn},
+    "vector": {"mlp": vector_mlp},
+}
+
+
+def get(identifier: Any, name: str, modality: Modality) -> keras.Model:
+    """Returns the encoder of one modality.
+
+    Args:
+        identifier: a name of `ENCODERS[modality.kind]`, a dict `{"name": ..., **arguments}`, a
+            callable `(name, modality) -> keras.Model`, or a `keras.Model` with inputs `name` and
+            `name_mask` and outputs `tokens` and `mask`. None takes the first of the kind.
+        name: the modality's name, prefix of every layer.
+        modality: its spec.
+
+    Raises:
+        ValueError: unknown name, or a model with other inputs or outputs.
+    """
+    table = ENCODERS[modality.kind]
+    if identifier is None:
+        identifier = next(iter(table))
+    if isinstance(identifier, keras.Model):
+        return _checked(identifier, name)
+    if callable(identifier):
+        return _checked(identifier(name, modality), name)
+    function, overrides = resolve(identifier, table, f"encoder for {modality.kind} modalities")
+    return function(name, modality, **overrides)
+
+
+def _checked(model: keras.Model, name: str) -> keras.Model:
+    for what, held, needed in (
+        ("inputs", model.input, {name, f"{name}_mask"}),
+        ("outputs", model.output, {"tokens", "mask"}),
+    ):
+        if not isinstance(held, dict) or set(held) != needed:
+            raise ValueError(
+                f"An encoder for {name!r} must have the {what} {sorted(needed)}. "
+                f"Received: {sorted(held) if isinstance(held, dict) else held}. "
+                "Build it with dict inputs and outputs of these names."
+            )
+    return model
+
+
+__all__ = [
+    "ENCODERS",
+    "audio_cnn",
+    "get",
+    "image_cnn",
+    "text_lstm",
+    "text_transformer",
+    "vector_mlp",
+]

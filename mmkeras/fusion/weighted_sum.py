@@ -1,0 +1,39 @@
+"""Learned convex combination of the modalities."""
+
+from typing import Any
+
+from keras import ops
+
+from mmkeras.core import register
+from mmkeras.fusion.base import Fusion
+from mmkeras.layers import masked_mean
+
+
+@register
+class WeightedSumFusion(Fusion):
+    """pooled = sum_m a_m h_m, a = softmax over the present modalities of learned logits.
+
+    h_m = W_m mean(modality m) + b_m. One global weight per modality (the "weighted average" of
+    late fusion); an absent modality has weight zero and the rest sum to one. With all absent the
+    weights run over the learned absent vectors. Weights: M (D^2 + D + 1).
+
+    Returns (see `Fusion`):
+        tokens (B, M, D): the h_m.
+    """
+
+    def build_fusion(self) -> None:
+        """Builds the logits and one dense layer per modality."""
+        self.values = {m: self.dense(f"{m}_value", self.hidden_dim) for m in self.modalities}
+        self.logits = self.add_weight(
+            shape=(len(self.modalities),), initializer="zeros", dtype="float32", name="logits"
+        )
+
+    def fuse(self, tokens: dict, masks: dict, present: Any, training: bool) -> dict:
+        """Weighs and sums."""
+        h = [self.values[m](masked_mean(tokens[m], masks[m])) for m in self.modalities]
+        h = self.drop(ops.stack(h, axis=1), training=training)  # (B, M, D)
+        nothing = ops.logical_not(ops.any(present, axis=1, keepdims=True))
+        logits = ops.where(ops.logical_or(present, nothing), ops.cast(self.logits, "float32"), -1e9)
+        weights = ops.softmax(logits, axis=1)
+        pooled = ops.sum(ops.cast(weights, h.dtype)[:, :, None] * h, axis=1)
+        return {"tokens": h, "mask": ops.ones_like(present), "pooled": pooled}

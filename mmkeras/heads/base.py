@@ -1,0 +1,64 @@
+"""The base of the heads that read the pooled vector."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from mmkeras.core import checks
+
+
+class Head(keras.layers.Layer):
+    """Dropout and one dense layer on `fused["pooled"]`, in float32.
+
+    Args:
+        dropout: rate on the pooled vector.
+
+    Call arguments:
+        fused: what a fusion returns.
+    """
+
+    units: int = 1
+
+    def __init__(self, *, dropout: float = 0.0, **kwargs: Any) -> None:
+        """Stores the arguments; a head always works in float32."""
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.dropout = checks.real("dropout", dropout, 0.0, 1.0)
+
+    def build(self, input_shape: Mapping[str, tuple]) -> None:
+        """Builds the dense layer."""
+        self.drop = keras.layers.Dropout(self.dropout, name="dropout", dtype="float32")
+        self.dense = keras.layers.Dense(self.units, name="dense", dtype="float32")
+        self.dense.build(input_shape["pooled"])
+
+    def call(self, fused: Mapping[str, Any], training: bool = False) -> Any:
+        """Returns (B, units) float32."""
+        return self.dense(self.drop(fused["pooled"], training=training))
+
+    def compute_output_spec(self, fused: Mapping[str, Any], training: bool = False) -> Any:
+        """(B, units) float32."""
+        return keras.KerasTensor((fused["pooled"].shape[0], self.units), "float32")
+
+    def default_loss(self) -> keras.losses.Loss:
+        """The loss `compile` takes when none is given."""
+        raise NotImplementedError
+
+    def default_metrics(self) -> list[keras.metrics.Metric]:
+        """The metrics `compile` takes when none are given."""
+        raise NotImplementedError
+
+    def get_config(self) -> dict:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "dropout": self.dropout}
+
+
+def class_names(classes: Any) -> tuple[str, ...]:
+    """Returns the names, or raises: at least two, all different."""
+    names = tuple(f"{i}" for i in range(classes)) if isinstance(classes, int) else classes
+    names = tuple(str(name) for name in names)
+    if len(names) < 2 or len(set(names)) != len(names):
+        raise ValueError(
+            "`classes` must hold at least two different names (or be their number). "
+            f"Received: {classes!r}."
+        )
+    return names

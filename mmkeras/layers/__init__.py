@@ -1,0 +1,18 @@
+"""Blocks that know no modality: masking, pooling, transformer, positions, audio features."""
+
+from mmkeras.layers.absent import AbsentToken
+from mmkeras.layers.audio_features import LogMel, MFCC, SpecAugment
+from mmkeras.layers.masking import ZeroMasked, masked_mean
+from mmkeras.layers.positions import LearnedPositions
+from mmkeras.layers.transformer import TransformerBlock
+
+__all__ = [
+    "MFCC",
+    "AbsentToken",
+    "LearnedPositions",
+    "LogMel",
+    "SpecAugment",
+    "TransformerBlock",
+    "ZeroMasked",
+    "masked_mean",
+]

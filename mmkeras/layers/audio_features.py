@@ -1,0 +1,194 @@
+"""Log-mel and MFCC in the graph, and SpecAugment on their frames."""
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from mmkeras.core import checks, register
+from mmkeras.layers.masking import expand_mask, zero_masked
+
+_FLOOR = 1e-6
+
+
+@register
+class LogMel(keras.layers.Layer):
+    """Waves to log-mel frames, each sample standardised over its own real frames.
+
+    `keras.layers.MelSpectrogram` gives the mel power; its decibel mode is not used, because it
+    clips against the loudest sample of the whole batch, which couples samples and replicas.
+    Here: log(max(power, 1e-6)), then (x - mean) / (std + 1e-3) over the sample's real frames and
+    bands, so that loudness cancels. Frames are centred: F = 1 + S // hop.
+
+    Args:
+        rate_hz: sampling rate.
+        num_bands: mel bands M.
+        window_seconds, hop_seconds: analysis window and step.
+        normalize: whether to standardise per sample.
+
+    Call arguments:
+        wave: float32 (B, S).
+        mask: bool (B, S).
+
+    Returns:
+        `(frames, mask)`: (B, F, M), zero behind false, and bool (B, F); a frame is real when any
+        sample of its hop is.
+    """
+
+    def __init__(
+        self,
+        rate_hz: int,
+        *,
+        num_bands: int = 40,
+        window_seconds: float = 0.025,
+        hop_seconds: float = 0.010,
+        normalize: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        """Stores the arguments; the layer has no weights and works in float32."""
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.rate_hz = checks.whole("rate_hz", rate_hz)
+        self.num_bands = checks.whole("num_bands", num_bands)
+        self.window_seconds = checks.real("window_seconds", window_seconds)
+        self.hop_seconds = checks.real("hop_seconds", hop_seconds)
+        self.normalize = bool(normalize)
+        self.window = max(1, round(rate_hz * window_seconds))
+        self.hop = max(1, round(rate_hz * hop_seconds))
+        self.mel = keras.layers.MelSpectrogram(
+            fft_length=2 ** math.ceil(math.log2(self.window)),
+            sequence_length=self.window,
+            sequence_stride=self.hop,
+            sampling_rate=self.rate_hz,
+            num_mel_bins=self.num_bands,
+            min_freq=20.0,
+            max_freq=self.rate_hz / 2,
+            power_to_db=False,
+            dtype="float32",
+            name="mel",
+        )
+
+    def call(self, wave: Any, mask: Any) -> tuple[Any, Any]:
+        """Returns the frames and their mask."""
+        power = ops.transpose(self.mel(zero_masked(wave, mask)), (0, 2, 1))  # (B, F, M)
+        frames = ops.log(ops.maximum(power, _FLOOR))
+        mask = self._frame_mask(mask, frames.shape[1])
+        if self.normalize:
+            weights = ops.cast(expand_mask(mask, 3), "float32")
+            count = ops.maximum(ops.sum(weights, axis=(1, 2), keepdims=True) * self.num_bands, 1.0)
+            centred = frames - ops.sum(frames * weights, axis=(1, 2), keepdims=True) / count
+            variance = ops.sum(centred**2 * weights, axis=(1, 2), keepdims=True) / count
+            frames = centred / (ops.sqrt(variance) + 1e-3)
+        return zero_masked(frames, mask), mask
+
+    def _frame_mask(self, mask: Any, num_frames: int) -> Any:
+        pad = num_frames * self.hop - mask.shape[1]
+        mask = ops.pad(mask, ((0, 0), (0, pad)), constant_values=False)
+        return ops.any(ops.reshape(mask, (-1, num_frames, self.hop)), axis=2)
+
+    def compute_output_spec(self, wave: Any, mask: Any) -> tuple:
+        """F = 1 + S // hop frames."""
+        batch, frames = wave.shape[0], 1 + wave.shape[1] // self.hop
+        return (
+            keras.KerasTensor((batch, frames, self.num_bands), "float32"),
+            keras.KerasTensor((batch, frames), "bool"),
+        )
+
+    def get_config(self) -> dict:
+        """Returns the constructor's arguments."""
+        names = ("rate_hz", "num_bands", "window_seconds", "hop_seconds", "normalize")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+@register
+class MFCC(keras.layers.Layer):
+    """Log-mel frames to mel-frequency cepstral coefficients: an orthonormal DCT-II over the bands.
+
+    Call arguments: (B, F, M). Returns (B, F, `num_coefficients`), coefficient 0 included.
+
+    Args:
+        num_coefficients: how many of the M coefficients to keep.
+    """
+
+    def __init__(self, num_coefficients: int = 13, **kwargs: Any) -> None:
+        """Stores the argument; the layer has no weights and works in float32."""
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.num_coefficients = checks.whole("num_coefficients", num_coefficients)
+
+    def call(self, frames: Any) -> Any:
+        """Returns the coefficients."""
+        bands = frames.shape[-1]
+        n, k = np.arange(bands)[:, None], np.arange(self.num_coefficients)[None, :]
+        basis = np.cos(np.pi / bands * (n + 0.5) * k) * math.sqrt(2.0 / bands)
+        basis[:, 0] /= math.sqrt(2.0)
+        return ops.matmul(frames, ops.convert_to_tensor(basis.astype("float32")))
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """The last axis becomes the coefficients."""
+        return (*input_shape[:-1], self.num_coefficients)
+
+    def get_config(self) -> dict:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "num_coefficients": self.num_coefficients}
+
+
+@register
+class SpecAugment(keras.layers.Layer):
+    """Zeroes random runs of frames and bands while training (Park et al. 2019, without warping).
+
+    Zero is the mean of a standardised log-mel, as in the paper. Each sample draws its own runs.
+
+    Args:
+        time_masks, time_width: number of runs of frames, and their largest length in frames.
+        band_masks, band_width: the same over bands.
+        seed: of the layer's seed generator.
+    """
+
+    def __init__(
+        self,
+        *,
+        time_masks: int = 1,
+        time_width: int = 10,
+        band_masks: int = 1,
+        band_width: int = 8,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Stores the arguments."""
+        super().__init__(**kwargs)
+        self.time_masks = checks.whole("time_masks", time_masks, 0)
+        self.time_width = checks.whole("time_width", time_width)
+        self.band_masks = checks.whole("band_masks", band_masks, 0)
+        self.band_width = checks.whole("band_width", band_width)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, frames: Any, training: bool = False) -> Any:
+        """Returns (B, F, M) with runs zeroed; unchanged when not training."""
+        if not training:
+            return frames
+        batch, time, bands = ops.shape(frames)[0], frames.shape[1], frames.shape[2]
+        keep = ops.ones((batch, time, bands), dtype="bool")
+        for _ in range(self.time_masks):
+            keep = ops.logical_and(keep, self._keep(batch, time, self.time_width)[:, :, None])
+        for _ in range(self.band_masks):
+            keep = ops.logical_and(keep, self._keep(batch, bands, self.band_width)[:, None, :])
+        return ops.where(keep, frames, ops.zeros_like(frames))
+
+    def _keep(self, batch: Any, length: int, width: int) -> Any:
+        """(B, length): false on one run of 0..width positions."""
+        draw = keras.random.uniform((2, batch, 1), seed=self.seed_generator, dtype="float32")
+        run = ops.floor(draw[0] * (min(width, length) + 1))
+        start = ops.floor(draw[1] * (length - run + 1))
+        position = ops.arange(length, dtype="float32")[None, :]
+        return ops.logical_or(position < start, position >= start + run)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """The shape stays."""
+        return input_shape
+
+    def get_config(self) -> dict:
+        """Returns the constructor's arguments."""
+        names = ("time_masks", "time_width", "band_masks", "band_width", "seed")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,0 +1,116 @@
+"""A pre-norm transformer block with explicit masks, for self- and cross-attention."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from mmkeras.core import checks, register
+
+
+@register
+class TransformerBlock(keras.layers.Layer):
+    """x + attention(norm(x), context), then x + mlp(norm(x)).
+
+    Vaswani et al. 2017 with the pre-norm order of Xiong et al. 2020 and GELU. Deviation: in
+    cross-attention the context has a norm of its own.
+
+    Args:
+        num_heads: attention heads; must divide D.
+        intermediate_dim: width of the MLP.
+        dropout: rate inside attention and after each branch.
+        cross: whether `context` is attended to instead of `tokens` itself.
+
+    Call arguments:
+        tokens: (B, T, D).
+        mask: bool (B, S): which positions of the context (of the tokens, without context) may be
+            attended to. Every row needs at least one true position to be meaningful; without
+            one the attention is uniform, never NaN.
+        context: (B, S, D), only with `cross=True`.
+
+    Returns:
+        (B, T, D).
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        intermediate_dim: int,
+        *,
+        dropout: float = 0.0,
+        cross: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Stores the arguments."""
+        super().__init__(**kwargs)
+        self.num_heads = checks.whole("num_heads", num_heads)
+        self.intermediate_dim = checks.whole("intermediate_dim", intermediate_dim)
+        self.dropout = checks.real("dropout", dropout, 0.0, 1.0)
+        self.cross = bool(cross)
+
+    def build(self, tokens_shape: tuple, mask_shape: tuple = None, context_shape: tuple = None):
+        """Creates every child for tokens of width D."""
+        dim, policy = tokens_shape[-1], self.dtype_policy
+        if dim % self.num_heads:
+            raise ValueError(
+                f"`num_heads` must divide the token width. Received: num_heads={self.num_heads}, "
+                f"width={dim}."
+            )
+        wide = (None, None, dim)
+        self.norm = keras.layers.LayerNormalization(epsilon=1e-6, name="norm", dtype=policy)
+        self.norm.build(wide)
+        if self.cross:
+            self.context_norm = keras.layers.LayerNormalization(
+                epsilon=1e-6, name="context_norm", dtype=policy
+            )
+            self.context_norm.build(wide)
+        # The bias of the keys shifts all logits of a query alike and so would never train.
+        self.query = keras.layers.Dense(dim, name="query", dtype=policy)
+        self.key = keras.layers.Dense(dim, use_bias=False, name="key", dtype=policy)
+        self.value = keras.layers.Dense(dim, name="value", dtype=policy)
+        self.out = keras.layers.Dense(dim, name="out", dtype=policy)
+        self.mlp_norm = keras.layers.LayerNormalization(epsilon=1e-6, name="mlp_norm", dtype=policy)
+        self.mlp_in = keras.layers.Dense(
+            self.intermediate_dim, activation="gelu", name="mlp_in", dtype=policy
+        )
+        self.mlp_out = keras.layers.Dense(dim, name="mlp_out", dtype=policy)
+        for child in (self.query, self.key, self.value, self.out, self.mlp_norm, self.mlp_in):
+            child.build(wide)
+        self.mlp_out.build((None, None, self.intermediate_dim))
+        self.drop = keras.layers.Dropout(self.dropout, name="drop", dtype=policy)
+
+    def call(self, tokens: Any, mask: Any, context: Any = None, training: bool = False) -> Any:
+        """Returns the updated tokens."""
+        query = self.norm(tokens)
+        source = self.context_norm(context) if self.cross else query
+        attended = self._attend(query, source, mask)
+        tokens = tokens + self.drop(self.out(attended), training=training)
+        hidden = self.mlp_out(self.mlp_in(self.mlp_norm(tokens)))
+        return tokens + self.drop(hidden, training=training)
+
+    def _attend(self, query: Any, source: Any, mask: Any) -> Any:
+        def heads(x: Any) -> Any:  # (B, T, D) -> (B, T, H, D / H)
+            return ops.reshape(x, (-1, x.shape[1], self.num_heads, x.shape[-1] // self.num_heads))
+
+        q, k, v = heads(self.query(query)), heads(self.key(source)), heads(self.value(source))
+        logits = ops.cast(ops.einsum("bqhd,bkhd->bhqk", q, k), "float32") * q.shape[-1] ** -0.5
+        logits = ops.where(mask[:, None, None, :], logits, -1e9)
+        weights = ops.cast(ops.softmax(logits, axis=-1), v.dtype)
+        out = ops.einsum("bhqk,bkhd->bqhd", weights, v)
+        return ops.reshape(out, (-1, query.shape[1], query.shape[-1]))
+
+    def compute_output_shape(
+        self, tokens_shape: tuple, mask_shape: tuple = None, context_shape: tuple = None
+    ) -> tuple:
+        """The tokens' shape stays."""
+        return tokens_shape
+
+    def get_config(self) -> dict:
+        """Returns the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "intermediate_dim": self.intermediate_dim,
+            "dropout": self.dropout,
+            "cross": self.cross,
+        }

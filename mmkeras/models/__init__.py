@@ -1,0 +1,5 @@
+"""Graphs: inputs -> encoders -> fusion -> heads, with keras alone."""
+
+from mmkeras.models.graph import graph
+
+__all__ = ["graph"]

@@ -1,0 +1,75 @@
+"""From declared modalities to the inputs and outputs of a Functional model."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from mmkeras import encoders as encoder_family
+from mmkeras import fusion as fusion_family
+from mmkeras.core import Modality, checks
+from mmkeras.core.identifiers import nearest
+from mmkeras.heads import Head
+
+
+def graph(
+    modalities: Mapping[str, Modality],
+    encoders: Mapping[str, Any] | None,
+    fusion: Any,
+    heads: Mapping[str, keras.layers.Layer],
+    *,
+    hidden_dim: int = 64,
+    dropout: float = 0.0,
+) -> tuple[dict, dict]:
+    """Returns `(inputs, outputs)` for `keras.Model`; see `mmkeras.assemble` for the arguments."""
+    names = checks.modality_names(modalities)
+    for name, modality in modalities.items():
+        if not isinstance(modality, Modality):
+            raise TypeError(
+                f"The modality {name!r} must be a spec such as mk.Image(size=64). "
+                f"Received: {modality!r}."
+            )
+    encoders = dict(encoders or {})
+    for name in encoders:
+        if name not in names:
+            raise ValueError(f"Unknown modality {name!r} in `encoders`. {nearest(name, names)}")
+    _check_heads(heads, names)
+    inputs, encoded = {}, {}
+    for name in names:
+        encoder = encoder_family.get(encoders.get(name), name, modalities[name])
+        part = {key: encoder.input[key] for key in (name, f"{name}_mask")}
+        part = {k: keras.Input(t.shape[1:], dtype=t.dtype, name=k) for k, t in part.items()}
+        inputs.update(part)
+        encoded[name] = encoder(part)
+    layer = fusion_family.get(
+        fusion, names, hidden_dim=hidden_dim, dropout=dropout, name="fusion"
+    )
+    fused = layer({name: encoded[name] for name in names})
+    return inputs, {name: _named(head, name)(fused) for name, head in heads.items()}
+
+
+def _named(head: keras.layers.Layer, name: str) -> keras.layers.Layer:
+    """Returns the head under its output's name, so that weights and logs carry it."""
+    if isinstance(head, Head) and not head.built:
+        return type(head).from_config({**head.get_config(), "name": name})
+    return head
+
+
+def _check_heads(heads: Any, modalities: tuple[str, ...]) -> None:
+    if not isinstance(heads, Mapping) or not heads:
+        raise ValueError(
+            "`heads` must be a dict of output name -> head, with at least one entry, e.g. "
+            f"{{'answer': mk.heads.Classifier(data.classes)}}. Received: {heads!r}."
+        )
+    for name, head in heads.items():
+        checks.identifier("A head's name", name)
+        if name in modalities:
+            raise ValueError(
+                f"The head {name!r} must not have the name of a modality: both name tensors of the "
+                "same model. Rename one of the two."
+            )
+        if not callable(head) or isinstance(head, type):
+            raise TypeError(
+                f"The head {name!r} must be a layer such as mk.heads.Classifier(classes). "
+                f"Received: {head!r}."
+            )

@@ -1,0 +1,71 @@
+"""Strategy, precision and seeds: what a script sets before it builds a model."""
+
+import re
+
+import keras
+import tensorflow as tf
+
+from mmkeras.core import checks
+
+
+def strategy(spec: str = "auto") -> tf.distribute.Strategy:
+    """Returns a distribution strategy; build and compile the model inside its `scope()`.
+
+    Args:
+        spec: "auto": mirrored over the visible GPUs when there are several, else the default
+            (one device). "mirrored": MirroredStrategy over all GPUs, or the one CPU. "cpu:N":
+            MirroredStrategy over N logical CPU devices, for tests of exactness; must come
+            before TensorFlow is used.
+
+    Raises:
+        ValueError: unknown spec.
+        RuntimeError: "cpu:N" after TensorFlow has made its devices.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    if spec == "auto":
+        return tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
+    if spec == "mirrored":
+        return tf.distribute.MirroredStrategy()
+    match = re.fullmatch(r"cpu:([1-9]\d*)", spec)
+    if not match:
+        raise ValueError(
+            f"A strategy must be 'auto', 'mirrored' or 'cpu:N'. Received: {spec!r}. "
+            "Any tf.distribute strategy of your own works too: use its scope()."
+        )
+    count = int(match[1])
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    if len(tf.config.get_logical_device_configuration(cpu) or []) != count:
+        try:
+            tf.config.set_logical_device_configuration(
+                cpu, [tf.config.LogicalDeviceConfiguration()] * count
+            )
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"'{spec}' must be asked for before TensorFlow is used. Call "
+                "mk.training.strategy(...) first thing in the script."
+            ) from error
+    return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(count)])
+
+
+def precision(policy: str = "float32") -> keras.DTypePolicy:
+    """Sets the precision of the layers built from now on and returns the policy.
+
+    Args:
+        policy: "float32", "mixed_bfloat16" or "mixed_float16" (with loss scaling, which Keras
+            adds at compile). Weights, heads and losses stay float32.
+    """
+    checks.one_of("policy", policy, ("float32", "mixed_bfloat16", "mixed_float16"))
+    keras.mixed_precision.set_global_policy(policy)
+    return keras.mixed_precision.global_policy()
+
+
+def seed(value: int, *, deterministic: bool = False) -> None:
+    """Seeds Python, NumPy, Keras and TensorFlow.
+
+    Args:
+        value: the seed.
+        deterministic: also ask TensorFlow for deterministic ops (slower on a GPU).
+    """
+    keras.utils.set_random_seed(checks.whole("seed", value, 0))
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()

@@ -1,0 +1,100 @@
+"""A few samples of every modality in TensorBoard each epoch, with prediction and truth."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mmkeras.heads import Classifier, MultiLabel
+
+
+class Samples(keras.callbacks.Callback):
+    """Writes images, texts, sounds and vectors of some rows beside what the model says of them.
+
+    Tags: `samples/<modality>` with the pictures or sounds, in the order of the rows, and
+    `samples/table`, one line per row: texts and numbers, whether each modality is present,
+    truth and prediction per head. Only the first replica's process writes.
+
+    Args:
+        log_dir: folder of the event file.
+        data: what `mk.data.table` returned.
+        count: rows, spread over the validation split (the training split without one).
+    """
+
+    def __init__(self, log_dir: str, data: Any, count: int = 6) -> None:
+        """Reads the rows once."""
+        super().__init__()
+        self.data = data
+        self.split = "valid" if "valid" in data.splits else "train"
+        total = len(data.splits[self.split])
+        rows = np.unique(np.linspace(0, total - 1, count).astype(int))
+        batches = data.take(self.split, rows).batches(self.split, len(rows))
+        self.x, self.y = next(iter(batches)) if data.targets else (next(iter(batches))[0], {})
+        self.count = len(rows)
+        self.log_dir = log_dir
+        self.writer = None
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Predicts the rows and writes them."""
+        if self.writer is None:
+            self.writer = tf.summary.create_file_writer(self.log_dir)
+        outputs = self.model(self.x, training=False)
+        with self.writer.as_default(step=epoch):
+            for name, modality in self.data.modalities.items():
+                self._media(name, modality)
+            tf.summary.text("samples/table", self._table(outputs))
+        self.writer.flush()
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Closes the event file."""
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
+
+    def _media(self, name: str, modality: Any) -> None:
+        value = self.x[name]
+        if modality.kind == "image":
+            tf.summary.image(f"samples/{name}", value, max_outputs=self.count)
+        elif modality.kind == "audio":
+            tf.summary.audio(
+                f"samples/{name}", value[:, :, None], modality.rate_hz, max_outputs=self.count
+            )
+
+    def _table(self, outputs: dict) -> str:
+        """A Markdown table, one line per row."""
+        heads = list(outputs)
+        columns = [*self.data.modalities, *(f"{h}: truth | {h}: predicted" for h in heads)]
+        lines = ["| row | " + " | ".join(columns) + " |"]
+        lines.append("|" + " --- |" * (1 + len(self.data.modalities) + 2 * len(heads)))
+        for row in range(self.count):
+            cells = [self._cell(name, row) for name in self.data.modalities]
+            for head in heads:
+                truth = self._said(head, self.y[head][row].numpy(), truth=True) if head in self.y else ""
+                cells += [truth, self._said(head, outputs[head][row].numpy(), truth=False)]
+            lines.append(f"| {row} | " + " | ".join(cells) + " |")
+        return "\n".join(lines)
+
+    def _cell(self, name: str, row: int) -> str:
+        modality, value = self.data.modalities[name], self.x[name][row].numpy()
+        mask = self.x[f"{name}_mask"][row].numpy()
+        if not mask.any():
+            return "(absent)"
+        if modality.kind == "text":
+            return " ".join(modality.vocabulary[i] for i in value[mask])
+        if modality.kind == "vector":
+            return ", ".join(f"{v:.2f}" for v in value[:6])
+        return "present"
+
+    def _said(self, head: str, value: np.ndarray, truth: bool) -> str:
+        layer = self.model.get_layer(head)
+        if isinstance(layer, Classifier):
+            if truth:
+                return layer.classes[int(value)]
+            probability = np.exp(value - value.max()) / np.exp(value - value.max()).sum()
+            best = int(value.argmax())
+            return f"{layer.classes[best]} ({probability[best]:.2f})"
+        if isinstance(layer, MultiLabel):
+            chosen = value > (0.5 if truth else 0.0)
+            return ", ".join(c for c, yes in zip(layer.classes, chosen, strict=True) if yes) or "-"
+        return ", ".join(f"{v:.3g}" for v in np.atleast_1d(value))

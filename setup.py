@@ -1,0 +1,56 @@
+"""Packaging of mmkeras; all metadata is here."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "mmkeras/__init__.py").read_text())[1]
+
+SERVING = ["tensorflow-serving-api>=2.21,<2.22"]
+PLOT = ["matplotlib>=3.8", "pydot>=3"]
+DEV = [
+    "pandas>=2.2",
+    "pillow>=10",
+    "pytest>=8",
+    "pytest-cov>=5",
+    "ruff>=0.9",
+    *PLOT,
+]
+
+setup(
+    name="mmkeras",
+    version=VERSION,
+    description="Multimodal learning with Keras and TensorFlow, from raw columns to a served model",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["mmkeras", "mmkeras.*"]),
+    python_requires=">=3.11,<3.14",
+    # A few private Keras names are needed (mmkeras/training/private.py), hence the minor versions.
+    install_requires=[
+        "keras>=3.15.1,<3.16",
+        "keras-cv>=0.9,<0.10",
+        "keras-nlp>=0.32,<0.33",
+        "numpy>=1.26",
+        "tensorboard>=2.21,<2.22",
+        "tensorflow>=2.21,<2.22",
+        "tensorflow-text>=2.21.1,<2.22",
+        "wrapt>=1.14",
+    ],
+    extras_require={
+        "dev": DEV,
+        "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
+        "plot": PLOT,
+        "serving": SERVING,
+    },
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Developers",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
