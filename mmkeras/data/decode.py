@@ -74,13 +74,11 @@ class TextDecoder(tf.Module):
 
         Args:
             modality: an adapted spec.
-            vocabulary_file: one token per line; with it the table is read from this file, which a
-                SavedModel keeps among its assets.
+            vocabulary_file: one token per line; with it the table of words is read from this file,
+                which a SavedModel then keeps among its assets.
         """
         super().__init__()
         self.modality = modality
-        if vocabulary_file is not None:
-            self.asset = tf.saved_model.Asset(os.fspath(vocabulary_file))
         if modality.tokenizer == "wordpiece":
             self.tokenizer = _wordpiece(modality)
         else:

@@ -17,7 +17,7 @@ def audio_cnn(
     kernel_size: int = 3,
     dropout: float = 0.0,
 ) -> keras.Model:
-    """Features as the spec says, then stages of convolution, group norm, ReLU and 2x2 pooling.
+    """Features as the spec says, then stages of convolution, 2x2 pooling, group norm and ReLU.
 
     The bands that are left are joined into the channels, so that a token is one step in time.
     `spec_augment` of the spec acts here, while training.
@@ -50,9 +50,10 @@ def audio_cnn(
         x = keras.layers.Conv2D(
             width, kernel_size, padding="same", use_bias=False, name=f"{name}_conv{i}"
         )(x)
+        # Pooling first: the rest then works on a quarter of the positions.
+        x = keras.layers.MaxPooling2D(2, padding="same", name=f"{name}_pool{i}")(x)
         x = keras.layers.GroupNormalization(max(1, width // 8), name=f"{name}_norm{i}")(x)
         x = keras.layers.ReLU(name=f"{name}_relu{i}")(x)
-        x = keras.layers.MaxPooling2D(2, padding="same", name=f"{name}_pool{i}")(x)
         mask = PoolMask(2, name=f"{name}_mask{i}")(mask)
     x = keras.layers.Reshape((x.shape[1], x.shape[2] * x.shape[3]), name=f"{name}_bands")(x)
     tokens = keras.layers.Dense(filters[-1], name=f"{name}_join")(x)

@@ -17,7 +17,7 @@ def image_cnn(
     kernel_size: int = 3,
     dropout: float = 0.0,
 ) -> keras.Model:
-    """Stages of convolution, group normalisation, ReLU and 2x2 max pooling.
+    """Stages of convolution, 2x2 max pooling, group normalisation and ReLU.
 
     Group normalisation (Wu & He 2018, one group of 8 channels each) instead of batch
     normalisation: it sees one sample at a time, so replicas, partial batches and absent pictures
@@ -46,9 +46,10 @@ def image_cnn(
         x = keras.layers.Conv2D(
             width, kernel_size, padding="same", use_bias=False, name=f"{name}_conv{i}"
         )(x)
+        # Pooling first: the rest then works on a quarter of the positions.
+        x = keras.layers.MaxPooling2D(2, padding="same", name=f"{name}_pool{i}")(x)
         x = keras.layers.GroupNormalization(max(1, width // 8), name=f"{name}_norm{i}")(x)
         x = keras.layers.ReLU(name=f"{name}_relu{i}")(x)
-        x = keras.layers.MaxPooling2D(2, padding="same", name=f"{name}_pool{i}")(x)
     if dropout:
         x = keras.layers.SpatialDropout2D(dropout, name=f"{name}_dropout")(x)
     num_tokens = x.shape[1] * x.shape[2]

@@ -1,0 +1,177 @@
+"""What every experiment shares: arguments, resumable rows, intervals and `result.json`."""
+
+import argparse
+import json
+import math
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import mmkeras as mk
+
+# Two-sided 95 % quantiles of Student's t for 1..9 degrees of freedom.
+_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
+
+def arguments(doc: str, **more: dict) -> argparse.Namespace:
+    """Parses the interface of every experiment: --data, --out, --seeds, --quick.
+
+    Args:
+        doc: the module's docstring.
+        **more: extra options, name -> keywords of `add_argument`.
+    """
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", help="folder of the data set in its published layout")
+    parser.add_argument("--out", required=True, help="folder for results, logs and exports")
+    parser.add_argument("--seeds", default="0,1,2", help="comma-separated (default: 0,1,2)")
+    parser.add_argument("--quick", action="store_true", help="a slice of the data, one epoch")
+    for name, keywords in more.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", **keywords)
+    args = parser.parse_args()
+    args.seeds = [int(s) for s in args.seeds.split(",")]
+    args.out = Path(args.out)
+    args.out.mkdir(parents=True, exist_ok=True)
+    return args
+
+
+def interval(values: list[float]) -> list[float]:
+    """Returns the 95 % t-interval of the mean over seeds; for one seed the value twice."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return [mean, mean]
+    t = _T95[len(values) - 2] if len(values) < 11 else 1.96
+    half = t * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return [mean - half, mean + half]
+
+
+class Results:
+    """Rows of an experiment, one value per seed; saved after each run, so that a run resumes.
+
+    Args:
+        name: of the experiment.
+        args: what `arguments` returned.
+    """
+
+    def __init__(self, name: str, args: argparse.Namespace) -> None:
+        """Reads what an earlier, interrupted call has measured."""
+        self.name, self.out, self.start = name, args.out, time.time()
+        self.parts = self.out / ("quick" if args.quick else "runs")
+        self.parts.mkdir(exist_ok=True)
+        self.rows: dict[tuple, dict] = {}
+
+    def run(self, row: str, seed: int, measure: Callable[[Path], dict]) -> dict:
+        """Runs `measure(folder)` for a row and a seed unless it was done, and keeps its values.
+
+        `measure` returns `{"parameters": n, "values": {"metric/split": value}}`; it may add
+        further keys, which are returned as well.
+        """
+        folder = self.parts / f"{row}-{seed}"
+        file = folder / "measured.json"
+        if file.exists():
+            measured = json.loads(file.read_text())
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            print(f"--- {self.name}: {row}, seed {seed}", flush=True)
+            keras.backend.clear_session()
+            measured = measure(folder)
+            _write(file, measured)
+        for key, value in measured["values"].items():
+            self.add(row, key, value, measured["parameters"])
+        return measured
+
+    def add(self, row: str, key: str, value: float, parameters: int) -> None:
+        """Adds one seed's value of "metric/split" to a row."""
+        metric, split = key.split("/")
+        entry = self.rows.setdefault(
+            (row, metric, split),
+            {"row": row, "metric": metric, "split": split, "values": [], "parameters": parameters},
+        )
+        entry["values"].append(float(value))
+
+    def save(self) -> dict:
+        """Writes `result.json`, prints the table, and returns the result."""
+        rows = [
+            {**row, "mean": float(np.mean(row["values"])), "interval": interval(row["values"])}
+            for row in self.rows.values()
+        ]
+        result = {
+            "name": self.name,
+            "command": "python -m experiments." + self.name + " " + " ".join(sys.argv[1:]),
+            "commit": commit(),
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "versions": {
+                "python": platform.python_version(),
+                "tensorflow": tf.__version__,
+                "keras": keras.__version__,
+            },
+            "seconds": round(time.time() - self.start, 1),
+            "rows": rows,
+        }
+        _write(self.out / "result.json", result)
+        for row in rows:
+            low, high = row["interval"]
+            print(
+                f"{row['row']:24} {row['metric']:10} {row['split']:28} {100 * row['mean']:6.2f} % "
+                f"[{100 * low:.2f}, {100 * high:.2f}]  {row['parameters']} parameters"
+            )
+        return result
+
+
+def commit() -> str:
+    """Returns the checked-out commit, marked when the tree differs, or "unknown"."""
+    here = Path(__file__).parent
+    try:
+        head = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True
+        )
+        dirty = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True
+        )
+    except OSError:
+        return "unknown"
+    return (head.stdout.strip() + ("+changes" if dirty.stdout.strip() else "")) or "unknown"
+
+
+def accuracy(model: keras.Model, dataset: tf.data.Dataset, head: str) -> float:
+    """Returns the share of rows whose largest logit is the true class."""
+    right = total = 0
+    for x, y in dataset:
+        predicted = model.predict_on_batch(x)[head].argmax(axis=1)
+        right += int((predicted == y[head].numpy()).sum())
+        total += len(predicted)
+    return right / total
+
+
+def majority(truth: np.ndarray, reference: np.ndarray) -> float:
+    """Returns the accuracy on `truth` of always saying the commonest class of `reference`."""
+    return float((truth == np.bincount(reference).argmax()).mean())
+
+
+def _write(path: Path, content: dict) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(temporary, path)
+
+
+def export(
+    model: keras.Model, data: mk.data.Data, out: Path, split: str, rows: np.ndarray
+) -> dict[str, float]:
+    """Exports to `out/export/1` (anew), checks parity on rows of a split, and keeps the result."""
+    folder = out / "export" / "1"
+    shutil.rmtree(folder, ignore_errors=True)
+    mk.export.saved_model(model, data.modalities, folder)
+    parity = mk.export.check_parity(model, data.modalities, folder, data.raw(split, rows))
+    print(f"SavedModel against Keras on {len(rows)} rows of {split}, largest difference: {parity}")
+    _write(out / "parity.json", {"rows": len(rows), "largest_absolute_difference": parity})
+    return parity

@@ -1,0 +1,94 @@
+"""The proof of an export: a fresh process without Keras against Keras on the training path."""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mmkeras.core import Modality
+from mmkeras.data import decoder
+
+_ANSWER = Path(__file__).with_name("answer.py")
+
+
+def ask(path: str | os.PathLike, raw: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Returns the answer of a SavedModel, computed in a new process with TensorFlow alone.
+
+    Args:
+        path: folder of the SavedModel.
+        raw: input name -> encoded bytes, texts or numbers, B of each; inputs may be left out.
+
+    Raises:
+        RuntimeError: the process failed; the text ends with its error.
+    """
+    request = {name: [_plain(item) for item in items] for name, items in raw.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        question, answer = Path(folder) / "request.json", Path(folder) / "answer.json"
+        question.write_text(json.dumps(request))
+        done = subprocess.run(
+            [sys.executable, str(_ANSWER), os.fspath(path), str(question), str(answer)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        )
+        if done.returncode:
+            raise RuntimeError(
+                f"The SavedModel {os.fspath(path)!r} did not answer: {done.stderr[-2000:]}"
+            )
+        outputs = json.loads(answer.read_text())
+    return {name: np.asarray(value) for name, value in outputs.items()}
+
+
+def _plain(item: Any) -> Any:
+    if isinstance(item, str):
+        item = item.encode("utf-8")
+    if isinstance(item, bytes):
+        return {"b64": base64.b64encode(item).decode("ascii")}
+    return np.asarray(item).tolist()
+
+
+def check_parity(
+    model: keras.Model,
+    modalities: Mapping[str, Modality],
+    path: str | os.PathLike,
+    raw: Mapping[str, Any],
+) -> dict[str, float]:
+    """Returns, per head, the largest absolute difference between the SavedModel and Keras.
+
+    The same raw items go through the tf.data decoders into the Keras model, and into the
+    SavedModel in a process that imports neither mmkeras nor Keras (see `ask`).
+
+    Args:
+        model: the exported Keras model.
+        modalities: its adapted modalities.
+        path: folder of the SavedModel.
+        raw: rows as `data.raw(split, rows)` returns them.
+    """
+    decoders = {name: decoder(modality) for name, modality in modalities.items()}
+
+    def decode(items: dict) -> dict:
+        x = {}
+        for name, decode_one in decoders.items():
+            x[name], x[f"{name}_mask"] = decode_one(items[name])
+        return x
+
+    items = {
+        name: tf.constant(list(values) if np.asarray(values).dtype == object else values)
+        for name, values in raw.items()
+    }
+    count = len(next(iter(raw.values())))
+    dataset = tf.data.Dataset.from_tensor_slices(items).batch(count).map(decode)
+    expected = model.predict(dataset, verbose=0)
+    answered = ask(path, raw)
+    return {
+        name: float(np.max(np.abs(answered[name] - value))) for name, value in expected.items()
+    }
