@@ -167,16 +167,17 @@ def measure(data: mk.data.Data, fusion: str, folder: Path, seed: int, epochs: in
     if len(data.modalities) > 1:
         for name in data.modalities:
             part = half_missing(data, name).test(500)
-            values[f"accuracy/test, half of {name} missing"] = common.accuracy(
-                model, part, "digit"
-            )
+            values[f"accuracy/test, half of {name} missing"] = common.accuracy(model, part, "digit")
     return {"parameters": model.count_params(), "values": values}
 
 
 def main() -> None:
     """Runs every row and seed, exports the best fusion of the validation, writes result.json."""
     both = ("image", "audio")
-    rows = {"image_only": (("image",), "concatenation"), "audio_only": (("audio",), "concatenation")}
+    rows = {
+        "image_only": (("image",), "concatenation"),
+        "audio_only": (("audio",), "concatenation"),
+    }
     rows |= {fusion: (both, fusion) for fusion in mk.fusion.FUSIONS}
     rows["late_transformer_dropped"] = (both, "late_transformer")
     args = common.arguments(

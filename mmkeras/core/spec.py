@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmkeras.core.modality import KINDS, Modality
 from mmkeras.core.identifiers import nearest
+from mmkeras.core.modality import KINDS, Modality
 
 
 def from_config(config: Mapping[str, Any]) -> Modality:

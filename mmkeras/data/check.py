@@ -79,7 +79,9 @@ def check(train: Any, modalities: Any, target: Any = None, **kwargs: Any) -> Rep
         rows={split: len(held) for split, held in data.splits.items()},
         shapes={m: (spec.shape, spec.dtype) for m, spec in data.modalities.items()},
         missing={
-            split: {m: int(c.absent().sum()) - len(data.bad[split][m]) for m, c in h.columns.items()}
+            split: {
+                m: int(c.absent().sum()) - len(data.bad[split][m]) for m, c in h.columns.items()
+            }
             for split, h in data.splits.items()
         },
         unreadable=data.bad,
@@ -96,8 +98,10 @@ def _label_counts(data: Data, split: str) -> dict[str, dict[str, int]]:
         if isinstance(spec, Number):
             continue
         values = data.splits[split].truth[name]
-        numbers = values.sum(axis=0) if values.ndim == 2 else np.bincount(
-            values, minlength=len(spec.classes)
+        numbers = (
+            values.sum(axis=0)
+            if values.ndim == 2
+            else np.bincount(values, minlength=len(spec.classes))
         )
         named = Counter({c: int(n) for c, n in zip(spec.classes, numbers, strict=True)})
         counts[name] = dict(named.most_common())

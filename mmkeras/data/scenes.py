@@ -100,7 +100,9 @@ class Scene:
             pitch = 200.0 * 2 ** (list(COLORS).index(o.color) / 5) * rng.uniform(0.99, 1.01)
             glide = 1.0 - 0.1 * time
             weights = np.arange(1, 6) ** -(0.5 + SHAPES.index(o.shape))
-            tones = [w * np.sin(2 * np.pi * pitch * k * time * glide) for k, w in enumerate(weights, 1)]
+            tones = [
+                w * np.sin(2 * np.pi * pitch * k * time * glide) for k, w in enumerate(weights, 1)
+            ]
             parts.append(0.4 * envelope * np.sum(tones, axis=0) / weights.sum())
         wave = np.concatenate(parts) + rng.normal(0, 0.005, len(parts) * len(time))
         return np.clip(wave, -1.0, 0.999).astype(np.float32)
@@ -166,9 +168,9 @@ def questions(
         rng = np.random.default_rng([seed, number, 4])
         kinds: dict[tuple, list] = {}
         for question, answer in scene.questions():
-            kinds.setdefault((*question.split()[:2], answer in ("yes", "no") and answer), []).append(
-                (question, answer)
-            )
+            kinds.setdefault(
+                (*question.split()[:2], answer in ("yes", "no") and answer), []
+            ).append((question, answer))
         order = rng.permutation(len(kinds))[:per_scene]
         image = scene.image
         for kind in order:

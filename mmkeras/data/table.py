@@ -172,7 +172,9 @@ class Data:
             for number, (name, reader) in enumerate(readers.items()):
                 value, mask = reader(rows)
                 if augmenters.get(name):
-                    value = augmenters[name](value, mask, seed + tf.constant([0, 7919 * number], tf.uint32))
+                    value = augmenters[name](
+                        value, mask, seed + tf.constant([0, 7919 * number], tf.uint32)
+                    )
                 x[name], x[f"{name}_mask"] = value, mask
             y = {name: tf.gather(values, rows) for name, values in targets.items()}
             return (x, y) if y else (x,)
@@ -324,9 +326,7 @@ def _bad_rows(
     if not reasons:
         return {}
     found = {
-        row + 1: reasons[int(item)]
-        for row, item in enumerate(column.index)
-        if int(item) in reasons
+        row + 1: reasons[int(item)] for row, item in enumerate(column.index) if int(item) in reasons
     }
     row, reason = next(iter(found.items()))
     if on_bad == "error":

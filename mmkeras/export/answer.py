@@ -22,7 +22,9 @@ import tensorflow as tf  # noqa: E402
 def _load_text_ops() -> None:
     """Loads the op libraries of tensorflow_text without importing it (it would import Keras)."""
     for place in sys.path:
-        for library in sorted(glob.glob(os.path.join(place, "tensorflow_text", "**", "*.so"), recursive=True)):
+        for library in sorted(
+            glob.glob(os.path.join(place, "tensorflow_text", "**", "*.so"), recursive=True)
+        ):
             try:
                 tf.load_op_library(library)
             except (tf.errors.OpError, RuntimeError) as error:

@@ -89,6 +89,4 @@ def check_parity(
     dataset = tf.data.Dataset.from_tensor_slices(items).batch(count).map(decode)
     expected = model.predict(dataset, verbose=0)
     answered = ask(path, raw)
-    return {
-        name: float(np.max(np.abs(answered[name] - value))) for name, value in expected.items()
-    }
+    return {name: float(np.max(np.abs(answered[name] - value))) for name, value in expected.items()}

@@ -56,9 +56,7 @@ def saved_model(
         for name, modality in modalities.items():
             decoders[name] = decoder(modality, **_vocabulary_file(scratch, name, modality))
             archive.track(decoders[name])
-        archive.add_endpoint(
-            "serving_default", *_endpoint(model, modalities, decoders)
-        )
+        archive.add_endpoint("serving_default", *_endpoint(model, modalities, decoders))
         written = scratch / "model"
         archive.write_out(str(written), verbose=False)
         _describe(written, model, modalities)

@@ -1,7 +1,7 @@
 """Blocks that know no modality: masking, pooling, transformer, positions, audio features."""
 
 from mmkeras.layers.absent import AbsentToken
-from mmkeras.layers.audio_features import LogMel, MFCC, SpecAugment
+from mmkeras.layers.audio_features import MFCC, LogMel, SpecAugment
 from mmkeras.layers.masking import ZeroMasked, masked_mean
 from mmkeras.layers.positions import LearnedPositions
 from mmkeras.layers.transformer import TransformerBlock

@@ -1,4 +1,4 @@
-"""A learned stand-in for a modality that is absent, so that nothing downstream can be all-masked."""
+"""A learned stand-in for an absent modality, so that nothing downstream can be all-masked."""
 
 from typing import Any
 

@@ -41,9 +41,7 @@ def graph(
         part = {k: keras.Input(t.shape[1:], dtype=t.dtype, name=k) for k, t in part.items()}
         inputs.update(part)
         encoded[name] = encoder(part)
-    layer = fusion_family.get(
-        fusion, names, hidden_dim=hidden_dim, dropout=dropout, name="fusion"
-    )
+    layer = fusion_family.get(fusion, names, hidden_dim=hidden_dim, dropout=dropout, name="fusion")
     fused = layer({name: encoded[name] for name in names})
     return inputs, {name: _named(head, name)(fused) for name, head in heads.items()}
 

@@ -70,7 +70,8 @@ class Samples(keras.callbacks.Callback):
         for row in range(self.count):
             cells = [self._cell(name, row) for name in self.data.modalities]
             for head in heads:
-                truth = self._said(head, self.y[head][row].numpy(), truth=True) if head in self.y else ""
+                known = head in self.y
+                truth = self._said(head, self.y[head][row].numpy(), truth=True) if known else ""
                 cells += [truth, self._said(head, outputs[head][row].numpy(), truth=False)]
             lines.append(f"| {row} | " + " | ".join(cells) + " |")
         return "\n".join(lines)
