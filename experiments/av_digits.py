@@ -26,23 +26,23 @@ import numpy as np
 import mmkeras as mk
 from experiments import common, official
 
-EPOCHS, BATCH, RATE = 5, 128, 2e-3
+EPOCHS, BATCH, RATE = 4, 128, 2e-3
 SNR_DB, VARIANCE = -5.0, 0.25
 IMAGE = mk.Image(size=28, channels=1)
 AUDIO = mk.Audio(
     rate_hz=8000,
     seconds=0.8,
-    num_bands=40,
+    num_bands=32,
     window_seconds=0.032,
-    hop_seconds=0.016,
+    hop_seconds=0.020,
     augment={
         "time_shift": {"seconds": 0.05},
-        "spec_augment": {"time_masks": 1, "time_width": 6, "band_masks": 1, "band_width": 6},
+        "spec_augment": {"time_masks": 1, "time_width": 5, "band_masks": 1, "band_width": 5},
     },
 )
 ENCODERS = {
     "image": {"name": "cnn", "filters": (16, 32, 32)},
-    "audio": {"name": "cnn", "filters": (16, 32, 64)},
+    "audio": {"name": "cnn", "filters": (16, 32, 48)},
 }
 MNIST = {"train": "train", "val": "train", "test": "t10k-first5000"}
 

@@ -39,7 +39,7 @@ ROWS = {
     },
     "image_only": {
         "modalities": {"image": IMAGE},
-        "encoders": {"image": {"name": "cnn", "filters": (16, 40, 72, 112)}},
+        "encoders": {"image": {"name": "cnn", "filters": (8, 16, 48, 192)}},
         "fusion": "concatenation",
     },
 }

@@ -1,5 +1,7 @@
 """Uniform argument checks: every message states the rule, the received value and the way out."""
 
+import math
+import numbers
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -14,10 +16,10 @@ def whole(name: str, value: Any, minimum: int = 1) -> int:
 
 
 def real(name: str, value: Any, minimum: float = 0.0, maximum: float = float("inf")) -> float:
-    """Returns `value` as a float, or raises: it must lie in [`minimum`, `maximum`]."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    """Returns `value` as a float, or raises: finite, and in [`minimum`, `maximum`]."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise ValueError(f"`{name}` must be a number. Received: {name}={value!r}.")
-    if not minimum <= value <= maximum:
+    if not minimum <= value <= maximum or math.isinf(value):
         raise ValueError(
             f"`{name}` must lie between {minimum} and {maximum}. Received: {name}={value!r}."
         )

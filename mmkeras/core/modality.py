@@ -7,6 +7,9 @@ channels; L = text length; S = audio samples; F = numbers of a vector. A batch h
 """
 
 import dataclasses
+import math
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -46,7 +49,7 @@ class Modality:
         return True
 
     def get_config(self) -> dict[str, Any]:
-        """Returns a JSON-able dict that `core.from_config` turns back into an equal spec."""
+        """Returns a JSON-able dict that `core.spec.from_config` turns back into an equal spec."""
         return {"kind": self.kind, **dataclasses.asdict(self)}
 
     def replace(self, **changes: Any) -> "Modality":
@@ -56,8 +59,22 @@ class Modality:
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
 
+    def _whole(self, name: str, minimum: int = 1) -> None:
+        self._set(name, checks.whole(name, getattr(self, name), minimum))
+
+    def _real(self, name: str, minimum: float) -> None:
+        self._set(name, checks.real(name, getattr(self, name), minimum))
+
     def _check_augment(self) -> None:
-        augment = {name: dict(arguments or {}) for name, arguments in dict(self.augment).items()}
+        if not isinstance(self.augment, Mapping):
+            raise ValueError(
+                "`augment` must be a dict of name -> arguments. Received: "
+                f"augment={self.augment!r}. Write e.g. {{{self.augmentations[0]!r}: {{}}}}."
+            )
+        augment = {
+            name: {k: list(v) if isinstance(v, tuple) else v for k, v in (given or {}).items()}
+            for name, given in self.augment.items()
+        }
         for name in augment:
             if name not in self.augmentations:
                 raise ValueError(
@@ -98,15 +115,18 @@ class Image(Modality):
 
     def __post_init__(self) -> None:
         """Checks and normalises the arguments."""
-        size = (self.size, self.size) if isinstance(self.size, int) else tuple(self.size)
-        if len(size) != 2:
-            raise ValueError(f"`size` must be (height, width). Received: size={self.size!r}.")
+        size = (self.size, self.size) if hasattr(self.size, "__index__") else self.size
+        if not isinstance(size, tuple | list) or len(size) != 2:
+            raise ValueError(
+                f"`size` must be (height, width) or one int. Received: size={self.size!r}."
+            )
         self._set("size", tuple(checks.whole("size", side) for side in size))
         if self.channels not in (1, 3):
             raise ValueError(
                 f"`channels` must be 1 or 3. Received: channels={self.channels!r}. "
                 "For other counts pass decoded numbers as a Vector."
             )
+        self._set("channels", int(self.channels))
         checks.one_of("fit", self.fit, ("stretch", "pad", "crop"))
         checks.one_of("resize", self.resize, ("area", "bilinear"))
         self._check_augment()
@@ -137,8 +157,8 @@ class Text(Modality):
 
     def __post_init__(self) -> None:
         """Checks and normalises the arguments."""
-        checks.whole("length", self.length)
-        checks.whole("vocabulary_size", self.vocabulary_size, 3)
+        self._whole("length")
+        self._whole("vocabulary_size", 3)
         checks.one_of("tokenizer", self.tokenizer, ("words", "wordpiece"))
         if self.vocabulary is not None:
             self._set("vocabulary", tuple(self.vocabulary))
@@ -148,7 +168,11 @@ class Text(Modality):
                     f"Received: {self.vocabulary[:2]}. Put the two in front."
                 )
             if len(set(self.vocabulary)) != len(self.vocabulary):
-                raise ValueError("`vocabulary` must hold each token once; it has duplicates.")
+                twice = [t for t, n in Counter(self.vocabulary).items() if n > 1]
+                raise ValueError(
+                    f"`vocabulary` must hold each token once. Received twice: {twice[:5]}. "
+                    "Drop the repetitions."
+                )
 
     shape = property(lambda self: (self.length,), doc="(L,).")
     dtype = property(lambda self: "int32", doc="Token ids.")
@@ -189,17 +213,16 @@ class Audio(Modality):
 
     def __post_init__(self) -> None:
         """Checks and normalises the arguments."""
-        checks.whole("rate_hz", self.rate_hz)
-        checks.whole("num_bands", self.num_bands)
-        checks.whole("num_coefficients", self.num_coefficients)
-        if self.num_coefficients > self.num_bands:
+        for name in ("rate_hz", "num_bands", "num_coefficients"):
+            self._whole(name)
+        if self.features == "mfcc" and self.num_coefficients > self.num_bands:
             raise ValueError(
                 "`num_coefficients` must not exceed `num_bands`. Received: "
                 f"num_coefficients={self.num_coefficients}, num_bands={self.num_bands}."
             )
-        checks.real("window_seconds", self.window_seconds, 1.0 / self.rate_hz)
-        checks.real("hop_seconds", self.hop_seconds, 1.0 / self.rate_hz)
-        checks.real("seconds", self.seconds, self.window_seconds)
+        self._real("window_seconds", 1.0 / self.rate_hz)
+        self._real("hop_seconds", 1.0 / self.rate_hz)
+        self._real("seconds", self.window_seconds)
         checks.one_of("features", self.features, ("log_mel", "mfcc"))
         self._check_augment()
 
@@ -234,15 +257,23 @@ class Vector(Modality):
 
     def __post_init__(self) -> None:
         """Checks and normalises the arguments."""
-        checks.whole("size", self.size)
+        self._whole("size")
         for name in ("mean", "scale"):
-            value = getattr(self, name)
-            if value is not None:
-                self._set(name, tuple(float(v) for v in value))
-                if len(getattr(self, name)) != self.size:
-                    raise ValueError(
-                        f"`{name}` must hold `size`={self.size} numbers. Received: {len(value)}."
-                    )
+            if getattr(self, name) is not None:
+                self._set(name, self._statistic(name))
+
+    def _statistic(self, name: str) -> tuple[float, ...]:
+        value = tuple(float(v) for v in getattr(self, name))
+        if len(value) != self.size:
+            raise ValueError(
+                f"`{name}` must hold `size`={self.size} numbers. Received: {len(value)}."
+            )
+        if not all(map(math.isfinite, value)) or (name == "scale" and min(value) <= 0):
+            raise ValueError(
+                f"`{name}` must hold finite numbers{', above 0' if name == 'scale' else ''}. "
+                f"Received: {value}. A constant column has scale 1."
+            )
+        return value
 
     shape = property(lambda self: (self.size,), doc="(F,).")
     raw_shape = property(lambda self: (self.size,), doc="(F,).")

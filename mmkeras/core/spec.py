@@ -1,5 +1,6 @@
 """Specs as JSON: `{"modalities": {name: config}}` in declared order, written atomically."""
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
@@ -16,6 +17,10 @@ def from_config(config: Mapping[str, Any]) -> Modality:
     kind = config.pop("kind", None)
     if kind not in KINDS:
         raise ValueError(f"Unknown modality kind {kind!r}. {nearest(kind, KINDS)}")
+    known = [field.name for field in dataclasses.fields(KINDS[kind])]
+    for name in config:
+        if name not in known:
+            raise ValueError(f"The kind {kind!r} has no argument {name!r}. {nearest(name, known)}")
     return KINDS[kind](**config)
 
 

@@ -16,7 +16,6 @@ import keras
 import tensorflow as tf
 
 from mmkeras.core import Modality
-from mmkeras.layers.masking import zero_masked
 
 
 class _PassedSeed(keras.random.SeedGenerator):
@@ -86,6 +85,11 @@ def _noise(modality: Modality, snr_db: float = 20.0) -> Callable:
     return apply
 
 
+def _both(fraction: Any) -> Any:
+    """The same way down and up; of one number, Keras 3.15 would only raise the contrast."""
+    return fraction if isinstance(fraction, list | tuple) else (fraction, fraction)
+
+
 OPS: dict[str, dict[str, Callable]] = {
     "image": {
         "flip": _keras_layer(lambda mode="horizontal": keras.layers.RandomFlip(mode)),
@@ -100,24 +104,37 @@ OPS: dict[str, dict[str, Callable]] = {
             lambda fraction=0.2: keras.layers.RandomBrightness(fraction, **_BYTES)
         ),
         "contrast": _keras_layer(
-            lambda fraction=0.2: keras.layers.RandomContrast(fraction, **_BYTES)
+            lambda fraction=0.2: keras.layers.RandomContrast(_both(fraction), **_BYTES)
         ),
     },
     "audio": {"time_shift": _time_shift, "noise": _noise},
 }
 
 
+def _op(make: Callable, modality: Modality, name: str) -> Callable:
+    try:
+        return make(modality, **modality.augment[name])
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"The augmentation {name!r} must have arguments that it knows, in their range. "
+            f"Received: {modality.augment[name]}: {error}. See mmkeras.data.augment for them."
+        ) from error
+
+
 def augmenter(modality: Modality) -> Callable | None:
     """Returns `(value, mask, seed uint32 (2,)) -> value` for a decoded batch, or None."""
     table = OPS.get(modality.kind, {})
     chosen = getattr(modality, "augment", {})
-    ops = [table[name](modality, **chosen[name]) for name in chosen if name in table]
+    ops = [_op(table[name], modality, name) for name in chosen if name in table]
     if not ops:
         return None
 
     def apply(value: Any, mask: Any, seed: Any) -> Any:
         for number, op in enumerate(ops):
             value = op(value, mask, seed + tf.constant([1000 * (number + 1), 0], tf.uint32))
-        return zero_masked(value, mask)
+        real = tf.reshape(
+            mask, tf.concat([tf.shape(mask), [1] * (len(value.shape) - len(mask.shape))], 0)
+        )
+        return tf.where(real, value, tf.zeros_like(value))
 
     return apply

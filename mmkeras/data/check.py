@@ -21,10 +21,10 @@ class Report:
         rows: split -> number of rows.
         shapes: modality -> (shape, dtype) of a decoded sample.
         missing: split -> modality -> number of absent items (unreadable ones not counted).
-        unreadable: split -> modality -> {row (from 1): reason}.
+        unreadable: split -> modality -> {row of its source (from 1): reason}.
         labels: split -> target -> {class: count}, most frequent first.
         duplicates: (split, split) -> modality -> rows of the second split whose item is in the
-            first too; the key "row" counts rows that agree in every modality.
+            first too; the key "row" counts rows that agree in every modality and hold any.
     """
 
     rows: dict[str, int]
@@ -126,6 +126,6 @@ def _shared(first: dict[str, list], second: dict[str, list]) -> dict[str, int]:
     for name in first:
         held = set(first[name]) - {b""}
         out[name] = sum(key in held for key in second[name])
-    whole = set(zip(*first.values(), strict=True))
+    whole = set(zip(*first.values(), strict=True)) - {(b"",) * len(first)}
     out["row"] = sum(key in whole for key in zip(*second.values(), strict=True))
     return out

@@ -3,7 +3,7 @@
 import io
 import wave
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from mmkeras.core import Modality
 from mmkeras.data.decode import ImageDecoder, decoder
-from mmkeras.data.sources import Rows, read_members
+from mmkeras.data.sources import Rows, missing, read_members
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,19 @@ class Column:
         items: (U, ...) one entry per distinct item; an absent one is "" or NaN.
         index: (N,) row -> item.
         mask: (U, *mask_shape) of decoded items, else None.
+        origin: the column that was decoded into this one, if any: what a request would hold.
     """
 
     form: str
     items: np.ndarray
     index: np.ndarray
     mask: np.ndarray | None = None
+    origin: "Column | None" = None
 
     def take(self, rows: np.ndarray) -> "Column":
         """Returns some rows."""
-        return Column(self.form, self.items, self.index[rows], self.mask)
+        origin = None if self.origin is None else self.origin.take(rows)
+        return replace(self, index=self.index[rows], origin=origin)
 
     def absent(self) -> np.ndarray:
         """(N,) True where the row has no item; for decoded items, where its mask is all false."""
@@ -72,13 +75,13 @@ def make(
     if modality.kind != "text" and _is_array(cells):
         return _decoded(name, modality, rows, cells)
     if modality.kind == "text":
-        items = [b"" if c is None else _encoded(c) for c in cells]
+        items = [b"" if missing(c) else _encoded(c) for c in cells]
         return _unique("raw", items)
     if archive is not None:
         return _members(name, rows, cells, archive)
     if any(isinstance(c, bytes) for c in cells):
-        return _unique("raw", [b"" if c is None else bytes(c) for c in cells])
-    paths = [b"" if c in (None, "") else _path(rows, c) for c in cells]
+        return _unique("raw", [b"" if missing(c) else bytes(c) for c in cells])
+    paths = [b"" if missing(c) else _path(rows, c) for c in cells]
     return _unique("path", paths)
 
 
@@ -92,7 +95,7 @@ def _path(rows: Rows, cell: Any) -> bytes:
 
 
 def _is_array(cells: Any) -> bool:
-    return getattr(next((c for c in cells if c is not None), None), "ndim", 0) > 0
+    return getattr(next((c for c in cells if not missing(c)), None), "ndim", 0) > 0
 
 
 def _unique(form: str, items: list[bytes]) -> Column:
@@ -102,14 +105,14 @@ def _unique(form: str, items: list[bytes]) -> Column:
 
 
 def _members(name: str, rows: Rows, cells: Any, archive: Any) -> Column:
-    held = read_members(archive, (str(c) for c in cells if c is not None))
-    for row, cell in enumerate(cells):
-        if cell is not None and str(cell) not in held:
+    held = read_members(archive, (str(c) for c in cells if not missing(c)))
+    for row, cell in zip(rows.numbers, cells, strict=True):
+        if not missing(cell) and str(cell) not in held:
             raise ValueError(
-                f"Row {row + 1} of {rows.where}, modality {name!r}: the archive {str(archive)!r} "
-                f"has no member {cell!r}."
+                f"Row {row} of {rows.where}, modality {name!r}: the archive {str(archive)!r} must "
+                f"have the member. Received: {cell!r}. Correct the row, or leave the cell empty."
             )
-    return _unique("raw", [b"" if c is None else held[str(c)] for c in cells])
+    return _unique("raw", [b"" if missing(c) else held[str(c)] for c in cells])
 
 
 def _numbers(name: str, modality: Modality, rows: Rows, source: str | Sequence[str]) -> Column:
@@ -119,22 +122,23 @@ def _numbers(name: str, modality: Modality, rows: Rows, source: str | Sequence[s
         cells = list(zip(*(rows.column(s) for s in source), strict=True))
     values = np.full((len(rows), modality.size), np.nan, np.float32)
     for row, cell in enumerate(cells):
-        if cell is None or (isinstance(cell, tuple) and all(c is None for c in cell)):
+        if missing(cell) or (isinstance(cell, tuple) and all(map(missing, cell))):
             continue
         try:
             numbers = np.asarray(
-                [np.nan if c is None else c for c in np.atleast_1d(np.asarray(cell, object))],
+                [np.nan if missing(c) else c for c in np.atleast_1d(np.asarray(cell, object))],
                 np.float32,
             )
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"Row {row + 1} of {rows.where}, modality {name!r}: must hold numbers. "
-                f"Received: {cell!r}."
+                f"Row {rows.numbers[row]} of {rows.where}, modality {name!r}: must hold numbers. "
+                f"Received: {cell!r}. Correct the row, or leave the cell empty."
             ) from error
         if len(numbers) != modality.size:
             raise ValueError(
-                f"Row {row + 1} of {rows.where}, modality {name!r}: must hold "
-                f"{modality.size} numbers, as Vector(size=...) declares. Received: {len(numbers)}."
+                f"Row {rows.numbers[row]} of {rows.where}, modality {name!r}: must hold "
+                f"{modality.size} numbers, as Vector(size=...) declares. Received: {len(numbers)}. "
+                "Correct the row or the size."
             )
         values[row] = numbers
     return Column("raw", values, np.arange(len(rows)))
@@ -144,18 +148,20 @@ def _decoded(name: str, modality: Modality, rows: Rows, cells: Any) -> Column:
     """Arrays that are tensors already: uint8 pictures or float waves."""
     count = len(cells)
     if modality.kind == "image":
-        values, mask = _pictures(name, modality, cells)
+        values, mask = _pictures(name, modality, rows, cells)
     else:
         values = np.zeros((count, modality.num_samples), np.float32)
         mask = np.zeros((count, modality.num_samples), bool)
         for row, cell in enumerate(cells):
-            if cell is None:
+            if missing(cell):
                 continue
             wave_ = np.asarray(cell)
-            if wave_.ndim != 1 or wave_.dtype.kind != "f":
+            if wave_.ndim != 1 or wave_.dtype.kind != "f" or not np.isfinite(wave_).all():
                 raise ValueError(
-                    f"Row {row + 1}, modality {name!r}: a wave must be a 1-D float array in "
-                    f"[-1, 1). Received: shape {wave_.shape}, dtype {wave_.dtype}."
+                    f"Row {rows.numbers[row]} of {rows.where}, modality {name!r}: a wave must be a "
+                    f"1-D float array in [-1, 1), without NaN. Received: shape {wave_.shape}, "
+                    f"dtype {wave_.dtype}, {np.count_nonzero(wave_ != wave_)} NaN. Divide 16-bit "
+                    "samples by 32768; None is an absent sound."
                 )
             part = wave_[: modality.num_samples]
             values[row, : len(part)], mask[row, : len(part)] = part, True
@@ -165,31 +171,35 @@ def _decoded(name: str, modality: Modality, rows: Rows, cells: Any) -> Column:
             raise ValueError(
                 f"The mask {name}_mask must be a bool array of shape "
                 f"{(count, *modality.mask_shape)}. Received: shape {given.shape}, dtype "
-                f"{given.dtype}."
+                f"{given.dtype}. Give True where the data are real."
             )
         mask = mask & given
+        values[~mask] = 0
     return Column("decoded", values, np.arange(count), mask)
 
 
-def _pictures(name: str, modality: Modality, cells: Any) -> tuple[np.ndarray, np.ndarray]:
+def _pictures(
+    name: str, modality: Modality, rows: Rows, cells: Any
+) -> tuple[np.ndarray, np.ndarray]:
     fit = ImageDecoder(modality).fit
     values = np.zeros((len(cells), *modality.shape), np.uint8)
-    mask = np.array([cell is not None for cell in cells])
-    for row, cell in enumerate(cells):
-        if cell is None:
-            continue
+    mask = np.array([not missing(cell) for cell in cells])
+    for row in np.flatnonzero(mask):
+        cell = cells[row]
         picture = np.asarray(cell)
         picture = picture[..., None] if picture.ndim == 2 else picture
         if picture.dtype != np.uint8 or picture.ndim != 3:
             raise ValueError(
-                f"Row {row + 1}, modality {name!r}: a picture must be uint8 (H, W) or (H, W, C) "
-                f"in 0..255. Received: shape {picture.shape}, dtype {picture.dtype}."
+                f"Row {rows.numbers[row]} of {rows.where}, modality {name!r}: a picture must be "
+                f"uint8 (H, W) or (H, W, C) in 0..255. Received: shape {picture.shape}, dtype "
+                f"{picture.dtype}. Scale it to 0..255 and pass `.astype('uint8')`."
             )
         if picture.shape[-1] != modality.channels:
             if picture.shape[-1] != 1:
                 raise ValueError(
-                    f"Row {row + 1}, modality {name!r}: the spec declares {modality.channels} "
-                    f"channels. Received: {picture.shape[-1]}."
+                    f"Row {rows.numbers[row]} of {rows.where}, modality {name!r}: a picture must "
+                    f"have the declared channels={modality.channels}. Received: "
+                    f"{picture.shape[-1]}. Declare Image(channels=...), or convert it."
                 )
             picture = np.repeat(picture, modality.channels, axis=-1)
         values[row] = picture if picture.shape == modality.shape else fit(picture).numpy()
@@ -230,9 +240,12 @@ def read_files(paths: Any) -> Any:
 def encode(modality: Modality, column: Column, rows: np.ndarray) -> np.ndarray:
     """Returns rows as the serving signature takes them: bytes, UTF-8 or numbers.
 
-    Decoded pictures are encoded as PNG and waves as 16-bit WAV (exact for pictures, and for waves
-    that are multiples of 1 / 32768).
+    Pictures given as arrays are encoded as PNG and waves as 16-bit WAV (exact for pictures, and
+    for waves that are multiples of 1 / 32768; a WAV ends at the last real sample, and cannot say
+    that a sample before it is not real).
     """
+    if column.origin is not None:
+        return encode(modality, column.origin, rows)
     items = column.index[rows]
     if column.form == "raw":
         return column.items[items]
@@ -259,6 +272,7 @@ def _wav(modality: Modality, samples: np.ndarray, mask: np.ndarray) -> bytes:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(modality.rate_hz)
-        pcm = np.clip(np.round(samples[: mask.sum()] * 32768), -32768, 32767)
+        end = np.flatnonzero(mask)[-1] + 1
+        pcm = np.clip(np.round(samples[:end] * 32768), -32768, 32767)
         file.writeframes(pcm.astype("<i2").tobytes())
     return buffer.getvalue()

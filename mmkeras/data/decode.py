@@ -1,8 +1,8 @@
 """Raw to tensor, in the graph: the same modules run in tf.data and inside the SavedModel.
 
 Each decoder is a `tf.Module` called on a batch of raw items; it returns `(value, mask)` with the
-shapes of its modality. An empty string (for numbers: any NaN) is an absent item: zeros and a
-mask that is false everywhere.
+shapes of its modality. An empty string (for numbers: any NaN or infinity) is an absent item: zeros
+and a mask that is false everywhere.
 """
 
 import os
@@ -35,9 +35,17 @@ class ImageDecoder(tf.Module):
         return tf.map_fn(one, raw, fn_output_signature=spec), tf.strings.length(raw) > 0
 
     def _decode(self, item: Any) -> Any:
-        picture = tf.io.decode_image(item, self.modality.channels, expand_animations=False)
-        picture.set_shape((None, None, self.modality.channels))
-        return self.fit(picture)
+        if self.modality.channels == 3:
+            return self.fit(_pixels(item, 3))
+        # TensorFlow makes no grey picture of a GIF, nor of a coloured BMP.
+        coloured = tf.reduce_any(tf.strings.substr(item, 0, 2) == [b"GI", b"BM"])
+        return self.fit(
+            tf.cond(
+                coloured,
+                lambda: tf.image.rgb_to_grayscale(_pixels(item, 3)),
+                lambda: _pixels(item, 1),
+            )
+        )
 
     def fit(self, picture: Any) -> Any:
         """Brings uint8 pictures (..., h, w, C) to the size of the spec."""
@@ -55,6 +63,12 @@ class ImageDecoder(tf.Module):
             picture = tf.image.resize(picture, spec.size, spec.resize, antialias=antialias)
         picture = tf.saturate_cast(tf.round(picture), tf.uint8)
         return tf.ensure_shape(picture, (*[None] * (len(picture.shape) - 3), *spec.shape))
+
+
+def _pixels(item: Any, channels: int) -> Any:
+    """Bytes of one picture -> uint8 (h, w, channels)."""
+    picture = tf.io.decode_image(item, channels, expand_animations=False)
+    return tf.ensure_shape(picture, (None, None, channels))
 
 
 def _crop_to_aspect(picture: Any, height: int, width: int) -> Any:
@@ -181,7 +195,7 @@ class AudioDecoder(tf.Module):
 
 
 class VectorDecoder(tf.Module):
-    """Numbers (B, F) -> standardised float32 (B, F), bool (B,); a row with a NaN is absent."""
+    """Numbers (B, F) -> standardised float32 (B, F), bool (B,); NaN or infinity: absent."""
 
     def __init__(self, modality: Vector) -> None:
         """Keeps the spec and its statistics."""

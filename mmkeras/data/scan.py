@@ -1,18 +1,20 @@
 """Finds the items that cannot be decoded, with the reason, before any training starts."""
 
+import re
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from mmkeras.core import Modality
-from mmkeras.data.columns import Column, Reader
+from mmkeras.data.columns import Column, Reader, is_absent
 
 
 def unreadable(modality: Modality, column: Column) -> dict[int, str]:
     """Returns item -> reason for every item of a column that cannot be decoded.
 
     Every distinct file is decoded once, in parallel; numbers are checked for NaN and infinity.
+    A file or sound that holds nothing is unreadable too: only an empty cell is an absent item.
     """
     if column.form == "decoded" or modality.kind == "text":
         return {}
@@ -22,17 +24,28 @@ def unreadable(modality: Modality, column: Column) -> dict[int, str]:
     reader = Reader(modality, column)
 
     def attempt(item: Any) -> Any:
-        value, _ = reader.decode(item[None])
-        with tf.control_dependencies([value]):
-            return tf.identity(item)
+        value, mask = reader.decode(item[None])
+        # The result depends on every value: a control dependency alone is optimised away, and
+        # the decoding with it.
+        return item, tf.reduce_any(mask), tf.reduce_max(value)
 
     good = (
         tf.data.Dataset.range(len(column.items))
         .map(attempt, num_parallel_calls=tf.data.AUTOTUNE)
         .ignore_errors(log_warning=False)
     )
-    bad = sorted(set(range(len(column.items))) - {int(i) for i in good.as_numpy_iterator()})
-    return {item: _reason(reader, item) for item in bad}
+    real = {int(item): bool(some) for item, some, _ in good.as_numpy_iterator()}
+    absent = is_absent(column.items)
+    bad = (item for item in range(len(column.items)) if not real.get(item) and not absent[item])
+    return {
+        item: _file(column, item) + ("is empty" if item in real else _reason(reader, item))
+        for item in bad
+    }
+
+
+def _file(column: Column, item: int) -> str:
+    """The name of the file, to stand before a reason."""
+    return f"{column.items[item].decode('utf-8')} " if column.form == "path" else ""
 
 
 def _reason(reader: Reader, item: int) -> str:
@@ -42,6 +55,7 @@ def _reason(reader: Reader, item: int) -> str:
         text = str(getattr(error, "message", error))
         if "Summarized data:" in text:  # a tf.debugging.Assert of the decoder
             text = text.split("Summarized data:")[1].replace("b'", "").replace("'", "")
-        text = text.split("[Op:")[0].replace("{{function_node __wrapped__", "").strip()
-        return " ".join(text.split())[:300]
+        text = text.split("[Op:")[0].rsplit("\n\n", 1)[-1]  # without the lines of code above it
+        text = re.sub(r"^\s*\w+Error: |\{\{.*?\}\}", "", text)
+        return " ".join(text.split())[:300].rstrip(".")
     return "could not be decoded when read first, but could be afterwards"

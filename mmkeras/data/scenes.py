@@ -91,7 +91,7 @@ class Scene:
 
     @property
     def sound(self) -> np.ndarray:
-        """float32 (S,) in [-1, 1) at `RATE_HZ`: a syllable of 0.2 s per object."""
+        """float32 (S,), 16-bit steps in [-1, 1) at `RATE_HZ`: a syllable of 0.2 s per object."""
         rng = np.random.default_rng([*self.seed, 2])
         time = np.arange(round(RATE_HZ * SYLLABLE_SECONDS)) / RATE_HZ
         envelope = np.minimum(time / 0.02, 1.0) * np.exp(-6.0 * time)
@@ -105,7 +105,7 @@ class Scene:
             ]
             parts.append(0.4 * envelope * np.sum(tones, axis=0) / weights.sum())
         wave = np.concatenate(parts) + rng.normal(0, 0.005, len(parts) * len(time))
-        return np.clip(wave, -1.0, 0.999).astype(np.float32)
+        return (np.clip(np.round(wave * 32768), -32768, 32767) / 32768).astype(np.float32)
 
     def clip(self, frames: int = 8, speed: float = 1.5) -> np.ndarray:
         """uint8 (frames, size, size, 3): each object moves `speed` pixels a frame."""
@@ -115,7 +115,7 @@ class Scene:
     def questions(self) -> Iterator[tuple[str, str]]:
         """Yields every (question, answer) that the scene settles."""
         shapes, colors = [o.shape for o in self.objects], [o.color for o in self.objects]
-        held = set(zip(colors, shapes, strict=True))
+        held = list(zip(colors, shapes, strict=True))
         yield "how many shapes are there?", NUMBERS[len(self.objects) - 1]
         for o in self.objects:
             if shapes.count(o.shape) == 1:
@@ -127,7 +127,7 @@ class Scene:
                 answer = "yes" if (color, shape) in held else "no"
                 yield f"is there a {color} {shape}?", answer
         for a, b in zip(self.objects, self.objects[1:], strict=False):
-            if (a.color, a.shape) != (b.color, b.shape):
+            if all(held.count((o.color, o.shape)) == 1 for o in (a, b)):
                 yield f"is the {a.color} {a.shape} left of the {b.color} {b.shape}?", "yes"
                 yield f"is the {b.color} {b.shape} left of the {a.color} {a.shape}?", "no"
 

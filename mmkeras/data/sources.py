@@ -16,23 +16,44 @@ from mmkeras.core.identifiers import nearest
 ARCHIVE_LIMIT = 4 * 2**30
 
 
+def missing(cell: Any) -> bool:
+    """Whether a cell holds nothing: None, an empty string, NaN, or NA of pandas."""
+    if cell is None or isinstance(cell, str | bytes):
+        return not cell
+    if isinstance(cell, float | np.floating):
+        return bool(np.isnan(cell))
+    return type(cell).__name__ in ("NAType", "NaTType")
+
+
 class Rows:
     """Columns of equal length, by name, with the words for an error message.
 
     Attributes:
-        columns: name -> list or array; None is a missing cell.
+        columns: name -> list or array; see `missing` for empty cells.
         where: what to call the source, e.g. "train.csv".
         root: folder to which relative paths refer, or None.
+        numbers: the rows' numbers in the source, from 1; they stay when rows are taken.
     """
 
-    def __init__(self, columns: Mapping[str, Any], where: str, root: Path | None) -> None:
+    def __init__(
+        self,
+        columns: Mapping[str, Any],
+        where: str,
+        root: Path | None,
+        numbers: np.ndarray | None = None,
+    ) -> None:
         """Checks that the columns are of one length and not empty."""
-        self.columns, self.where, self.root = dict(columns), where, root
+        self.columns = {
+            name: values if isinstance(values, list | np.ndarray) else list(values)
+            for name, values in columns.items()
+        }
+        self.where, self.root = where, root
         lengths = {name: len(values) for name, values in self.columns.items()}
         if not lengths or not max(lengths.values()):
             raise ValueError(f"A source must hold at least one row. Received: {where} is empty.")
         if len(set(lengths.values())) > 1:
             raise ValueError(f"Columns must be of one length. Received: {lengths} in {where}.")
+        self.numbers = np.arange(1, len(self) + 1) if numbers is None else numbers
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -53,7 +74,7 @@ class Rows:
             name: values[rows] if isinstance(values, np.ndarray) else [values[i] for i in rows]
             for name, values in self.columns.items()
         }
-        return Rows(picked, self.where, self.root)
+        return Rows(picked, self.where, self.root, self.numbers[rows])
 
 
 def read(source: Any, root: str | os.PathLike | None = None) -> Rows:
@@ -74,7 +95,7 @@ def read(source: Any, root: str | os.PathLike | None = None) -> Rows:
         return Rows(source, "the given columns", root)
     if hasattr(source, "to_dict") and hasattr(source, "columns"):
         columns = {
-            str(name): [None if cell is None or cell != cell else cell for cell in source[name]]
+            str(name): [None if missing(cell) else cell for cell in source[name]]
             for name in source.columns
         }
         return Rows(columns, "the DataFrame", root)
@@ -92,7 +113,13 @@ def read(source: Any, root: str | os.PathLike | None = None) -> Rows:
         )
     if not path.is_file():
         raise ValueError(f"The manifest must exist. Received: {str(path)!r}, no such file.")
-    columns = readers[path.suffix.lower()](path)
+    try:
+        columns = readers[path.suffix.lower()](path)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(
+            f"A manifest must be UTF-8 text. Received: {path.name}: {error}. Read it with pandas, "
+            "which takes an encoding, and pass the DataFrame."
+        ) from error
     return Rows(columns, path.name, root if root is not None else path.parent)
 
 
@@ -120,7 +147,7 @@ def _read_csv(path: Path) -> dict[str, list]:
 
 def _read_jsonl(path: Path) -> dict[str, list]:
     rows = []
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue

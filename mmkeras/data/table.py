@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from mmkeras.core import Modality, Target, checks
+from mmkeras.core.identifiers import nearest
 from mmkeras.data import columns as column_family
 from mmkeras.data import sources, truth, vocabulary
 from mmkeras.data.augment import augmenter
@@ -43,7 +44,8 @@ class Data:
         modalities: name -> adapted spec, in declared order.
         targets: name -> adapted target.
         splits: "train" and, where given, "valid" and "test".
-        bad: split -> modality -> {row (from 1): reason} of what was masked with `on_bad="mask"`.
+        bad: split -> modality -> {row of its source (from 1): reason} of what was masked with
+            `on_bad="mask"`.
         seed: of the shuffle and the augmentation.
     """
 
@@ -74,9 +76,9 @@ class Data:
     ) -> tf.data.Dataset:
         """Returns full batches `(x, y)` of the training rows, in a new order every epoch.
 
-        The order is a permutation of all rows, a function of the seed and the epoch alone; what
-        does not fill a batch is left out and differs from epoch to epoch. The cardinality is
-        known, so `fit` needs no `steps_per_epoch`.
+        The order is a permutation of all rows, a function of the seed and the epoch alone (not
+        of TensorFlow's global seed); what does not fill a batch is left out and differs from
+        epoch to epoch. The cardinality is known, so `fit` needs no `steps_per_epoch`.
 
         Args:
             batch_size: rows per (global) batch.
@@ -95,23 +97,20 @@ class Data:
                 f"`batch_size` must not exceed the number of training rows. Received: "
                 f"batch_size={batch_size}, rows={len(rows)}. Choose a smaller batch."
             )
-        epochs = tf.data.Dataset.random(self.seed, rerandomize_each_iteration=True).take(1)
-        positions = epochs.flat_map(
-            lambda epoch: tf.data.Dataset.range(steps).map(lambda step: (epoch, step))
-        ).apply(tf.data.experimental.assert_cardinality(steps))
         load = self._loader("train", augment)
 
-        def batch(epoch: Any, step: Any) -> Any:
-            place = tf.cast(step * batch_size + tf.range(batch_size, dtype=tf.int64), tf.uint32)
-            key = tf.stack([tf.cast(epoch, tf.uint32), tf.constant(self.seed, tf.uint32)])
+        def epoch_of(number: Any) -> tf.data.Dataset:
+            key = tf.stack([tf.cast(number, tf.uint32), tf.constant(self.seed, tf.uint32)])
+            order = rows
             if shuffle:
-                place = tf.random.experimental.index_shuffle(
-                    place, seed=key, max_index=tf.constant(len(rows) - 1, tf.uint32)
-                )
-            chosen = tf.gather(rows, tf.cast(place, tf.int32))
-            return load(tf.ensure_shape(chosen, (batch_size,)), key + tf.cast(step, tf.uint32))
+                order = tf.random.experimental.stateless_shuffle(rows, tf.cast(key, tf.int64))
+            chosen = tf.data.Dataset.from_tensor_slices(order)
+            seeds = tf.data.Dataset.range(steps).map(lambda step: key + tf.cast(step, tf.uint32))
+            return tf.data.Dataset.zip(chosen.batch(batch_size, drop_remainder=True), seeds)
 
-        return positions.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+        batches = _epoch_number(self.seed).flat_map(epoch_of)
+        batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
+        return batches.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 
     def valid(self, batch_size: int, **kwargs: Any) -> tf.data.Dataset:
         """Returns every validation row once; see `batches`."""
@@ -182,7 +181,10 @@ class Data:
         return load
 
     def cache(self) -> "Data":
-        """Returns the same data with every distinct item decoded once and held in memory."""
+        """Returns the same data with every distinct item decoded once and held in memory.
+
+        The raw items stay too, for `raw`.
+        """
         splits = {
             name: replace(
                 split,
@@ -213,6 +215,23 @@ class Data:
         return replace(self, splits={**self.splits, split: replace(held, columns=columns)})
 
 
+def _epoch_number(seed: int) -> tf.data.Dataset:
+    """Returns one number: a new one at every iteration, a function of the seed and their count.
+
+    As `tf.data.Dataset.random(seed, rerandomize_each_iteration=True).take(1)`, which however mixes
+    TensorFlow's global seed in.
+    """
+    numbers = tf.raw_ops.RandomDatasetV2(
+        seed=seed,
+        seed2=1,
+        seed_generator=tf.raw_ops.DummySeedGenerator(),
+        rerandomize_each_iteration=True,
+        output_types=[tf.int64],
+        output_shapes=[()],
+    )
+    return tf.data.experimental.from_variant(numbers, tf.TensorSpec((), tf.int64)).take(1)
+
+
 def _absent(column: Column, rows: np.ndarray) -> Column:
     """Points some rows to a new, absent item."""
     empty = column.items[:1].copy()
@@ -222,7 +241,8 @@ def _absent(column: Column, rows: np.ndarray) -> Column:
         mask = np.concatenate([column.mask, np.zeros_like(column.mask[:1])])
     index = column.index.copy()
     index[rows] = len(column.items)
-    return Column(column.form, np.concatenate([column.items, empty]), index, mask)
+    origin = None if column.origin is None else _absent(column.origin, rows)
+    return Column(column.form, np.concatenate([column.items, empty]), index, mask, origin)
 
 
 def _decode_all(modality: Modality, column: Column, chunk: int = 256) -> Column:
@@ -232,7 +252,7 @@ def _decode_all(modality: Modality, column: Column, chunk: int = 256) -> Column:
     ids = tf.data.Dataset.range(len(column.items)).batch(chunk)
     parts = list(ids.map(reader.decode, num_parallel_calls=tf.data.AUTOTUNE).as_numpy_iterator())
     values, masks = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Column("decoded", values, column.index, masks)
+    return Column("decoded", values, column.index, masks, column)
 
 
 def table(
@@ -274,9 +294,16 @@ def table(
     Returns:
         `Data`.
     """
-    checks.modality_names(modalities)
+    _check_modalities(modalities)
     checks.one_of("on_bad", on_bad, ("error", "mask"))
+    checks.whole("seed", seed, 0)
     where = dict(columns or {})
+    for name in where:
+        if name not in modalities and name not in truth.specs(target):
+            raise ValueError(
+                "`columns` must map names of modalities or targets to columns. Received: "
+                f"{name!r}. {nearest(name, [*modalities, *truth.specs(target)])}"
+            )
     archives = archive if isinstance(archive, Mapping) else dict.fromkeys(modalities, archive)
     rows = {"train": sources.read(train, root)}
     if isinstance(valid, float):
@@ -301,7 +328,7 @@ def table(
     }
     adapted = {m: vocabulary.adapt(spec, made["train"][m]) for m, spec in modalities.items()}
     targets = {
-        name: truth.adapt(spec, rows["train"].column(where.get(name, name)))
+        name: truth.adapt(name, spec, rows["train"].column(where.get(name, name)))
         for name, spec in truth.specs(target).items()
     }
     splits = {
@@ -317,16 +344,33 @@ def table(
     return Data(adapted, targets, splits, bad, seed)
 
 
+def _check_modalities(modalities: Mapping[str, Modality]) -> None:
+    checks.modality_names(modalities)
+    if not isinstance(modalities, Mapping):
+        raise TypeError(
+            f"`modalities` must be a dict of name -> spec. Received: {modalities!r}. Write "
+            "{'image': mk.Image(), ...}."
+        )
+    for name, spec in modalities.items():
+        if not isinstance(spec, Modality):
+            raise TypeError(
+                f"The modality {name!r} must be mk.Image(), mk.Text(), mk.Audio() or mk.Vector(). "
+                f"Received: {spec!r}."
+            )
+
+
 def _bad_rows(
     split: str, name: str, spec: Modality, rows: Any, made: dict[str, Column], on_bad: str
 ) -> dict[int, str]:
-    """Raises for, or masks, the unreadable items of a column; returns row (from 1) -> reason."""
+    """Raises for, or masks, the unreadable items of a column; returns row number -> reason."""
     column = made[name]
     reasons = unreadable(spec, column)
     if not reasons:
         return {}
     found = {
-        row + 1: reasons[int(item)] for row, item in enumerate(column.index) if int(item) in reasons
+        int(row): reasons[int(item)]
+        for row, item in zip(rows.numbers, column.index, strict=True)
+        if int(item) in reasons
     }
     row, reason = next(iter(found.items()))
     if on_bad == "error":
@@ -347,6 +391,12 @@ def _held_out(rows: Any, fraction: float, group: str | None, seed: int) -> tuple
     if group is not None:
         keys = np.unique(np.array([str(c) for c in rows.column(group)]), return_inverse=True)[1]
     count = int(keys.max()) + 1
-    chosen = np.random.default_rng(seed).permutation(count)[: max(1, round(count * fraction))]
+    if count < 2:
+        raise ValueError(
+            "`valid` as a fraction needs at least two rows (or groups) to divide. Received: "
+            f"{count} in {rows.where}. Pass a source of its own as `valid=`."
+        )
+    size = min(max(1, round(count * fraction)), count - 1)
+    chosen = np.random.default_rng(seed).permutation(count)[:size]
     held = np.isin(keys, chosen)
     return rows.take(np.flatnonzero(~held)), rows.take(np.flatnonzero(held))

@@ -1,13 +1,16 @@
 """Target columns to arrays: class indices, multi-hot rows, numbers."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from mmkeras.core import Label, Labels, Number, Target
 from mmkeras.core.identifiers import nearest
-from mmkeras.data.sources import Rows
+from mmkeras.data.sources import Rows, missing
+
+_CLASSES = "declare the classes with mk.Label(classes=[...])."
 
 
 def specs(target: Any) -> dict[str, Target]:
@@ -30,12 +33,17 @@ def specs(target: Any) -> dict[str, Target]:
     return dict(target)
 
 
-def adapt(spec: Target, cells: Any) -> Target:
+def adapt(name: str, spec: Target, cells: Any) -> Target:
     """Returns the target with its classes learnt from the training cells."""
     if isinstance(spec, Number) or spec.classes is not None:
         return spec
-    names = {name for cell in cells if not _missing(cell) for name in _names(spec, cell)}
-    return spec.replace(classes=tuple(sorted(names, key=_numeric_first)))
+    found = {label for cell in cells if not missing(cell) for label in _names(spec, cell)}
+    if len(found) < 2:
+        raise ValueError(
+            f"The target {name!r} must have at least two classes in the training rows. Received: "
+            f"{sorted(found)}. Add rows, or declare the classes with mk.Label(classes=[...])."
+        )
+    return spec.replace(classes=tuple(sorted(found, key=_numeric_first)))
 
 
 def encode(name: str, spec: Target, rows: Rows, cells: Any) -> np.ndarray:
@@ -50,13 +58,12 @@ def encode(name: str, spec: Target, rows: Rows, cells: Any) -> np.ndarray:
     position = {c: i for i, c in enumerate(spec.classes)}
     out = np.zeros((len(cells), len(position)), np.float32)
     for row, cell in enumerate(cells):
-        if _missing(cell) and isinstance(spec, Label):
-            raise _error(name, rows, row, "must not be missing", cell)
-        for label in [] if _missing(cell) else _names(spec, cell):
+        if missing(cell) and isinstance(spec, Label):
+            raise _error(name, rows, row, "must not be missing.", cell, _CLASSES)
+        for label in [] if missing(cell) else _names(spec, cell):
             if label not in position:
-                raise _error(
-                    name, rows, row, f"must be one of the classes. {nearest(label, position)}", cell
-                )
+                rule = f"must be one of the classes. {nearest(label, position)}"
+                raise _error(name, rows, row, rule, cell, _CLASSES)
             out[row, position[label]] = 1.0
     return out if isinstance(spec, Labels) else out.argmax(axis=1).astype(np.int32)
 
@@ -64,7 +71,9 @@ def encode(name: str, spec: Target, rows: Rows, cells: Any) -> np.ndarray:
 def _names(spec: Target, cell: Any) -> list[str]:
     if isinstance(spec, Label):
         return [_text(cell)]
-    parts = cell.split(spec.separator) if isinstance(cell, str) else cell
+    if isinstance(cell, str):
+        cell = cell.split(spec.separator)
+    parts = cell if isinstance(cell, Iterable) else [cell]
     return [_text(part).strip() for part in parts if _text(part).strip()]
 
 
@@ -75,27 +84,23 @@ def _text(cell: Any) -> str:
 
 
 def _numeric_first(name: str) -> tuple:
-    return (0, float(name), name) if name.lstrip("-").isdigit() else (1, 0.0, name)
-
-
-def _missing(cell: Any) -> bool:
-    if isinstance(cell, float | np.floating):
-        return bool(np.isnan(cell))
-    return cell is None or (isinstance(cell, str) and cell == "")
+    return (0, float(name), name) if re.fullmatch("-?[0-9]+", name) else (1, 0.0, name)
 
 
 def _number(name: str, rows: Rows, row: int, cell: Any) -> float:
     try:
         value = float(cell)
     except (TypeError, ValueError) as error:
-        raise _error(name, rows, row, "must be a number", cell) from error
+        raise _error(name, rows, row, "must be a number.", cell) from error
     if not np.isfinite(value):
-        raise _error(name, rows, row, "must be a finite number", cell)
+        raise _error(name, rows, row, "must be a finite number.", cell)
     return value
 
 
-def _error(name: str, rows: Rows, row: int, rule: str, cell: Any) -> ValueError:
+def _error(
+    name: str, rows: Rows, row: int, rule: str, cell: Any, way: str = "leave it out."
+) -> ValueError:
     return ValueError(
-        f"Row {row + 1} of {rows.where}, target {name!r}: {rule} Received: {cell!r}. Correct the "
-        "row, or declare the classes with mk.Label(classes=[...])."
+        f"Row {rows.numbers[row]} of {rows.where}, target {name!r}: {rule} Received: {cell!r}. "
+        f"Correct the row, or {way}"
     )

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from mmkeras.core import Modality
 from mmkeras.data.columns import Column
-from mmkeras.data.decode import split_words
+from mmkeras.data.decode import split_words, valid_utf8
 
 _CHUNK = 4096
 
@@ -50,11 +50,20 @@ def _word_pieces(texts: list[bytes], size: int) -> tuple[str, ...]:
     """A WordPiece vocabulary by tensorflow_text's learner."""
     from tensorflow_text.tools.wordpiece_vocab import bert_vocab_from_dataset
 
+    special = ["[PAD]", "[UNK]"]
+    if not any(text.strip() for text in texts):
+        return tuple(special)
     pieces = bert_vocab_from_dataset.bert_vocab_from_dataset(
-        tf.data.Dataset.from_tensor_slices(texts).batch(_CHUNK),
+        tf.data.Dataset.from_tensor_slices(texts).batch(_CHUNK).map(valid_utf8),
         vocab_size=size,
-        reserved_tokens=["[PAD]", "[UNK]"],
+        reserved_tokens=special,
         bert_tokenizer_params={"lower_case": True},
         learn_params={},
     )
+    if len(pieces) > size:
+        raise ValueError(
+            "`vocabulary_size` must have room for every character, alone and within a word. "
+            f"Received: vocabulary_size={size}; the smallest vocabulary that was found has "
+            f"{len(pieces)}. Raise it."
+        )
     return tuple(pieces)

@@ -35,26 +35,34 @@ def get(identifier: Any, name: str, modality: Modality) -> keras.Model:
 
     Raises:
         ValueError: unknown name, or a model with other inputs or outputs.
+        TypeError: neither name, dict, callable nor model, or a callable that returns no model.
     """
-    table = ENCODERS[modality.kind]
-    if identifier is None:
-        identifier = next(iter(table))
     if isinstance(identifier, keras.Model):
         return _checked(identifier, name)
     if callable(identifier):
         return _checked(identifier(name, modality), name)
+    table = ENCODERS.get(modality.kind, {})
+    if identifier is None:
+        if not table:
+            raise ValueError(
+                f"There is no encoder for {modality.kind!r} modalities. Received: none for "
+                f"{name!r}. Pass your own, a callable `(name, modality) -> keras.Model`."
+            )
+        identifier = next(iter(table))
     function, overrides = resolve(identifier, table, f"encoder for {modality.kind} modalities")
     return function(name, modality, **overrides)
 
 
 def _checked(model: keras.Model, name: str) -> keras.Model:
-    for what, held, needed in (
-        ("inputs", model.input, {name, f"{name}_mask"}),
-        ("outputs", model.output, {"tokens", "mask"}),
-    ):
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"An encoder for {name!r} must be, or return, a `keras.Model`. Received: {model!r}."
+        )
+    for what, needed in (("input", {name, f"{name}_mask"}), ("output", {"tokens", "mask"})):
+        held = getattr(model, what, None)  # a Sequential or subclassed model may have none
         if not isinstance(held, dict) or set(held) != needed:
             raise ValueError(
-                f"An encoder for {name!r} must have the {what} {sorted(needed)}. "
+                f"An encoder for {name!r} must have the {what}s {sorted(needed)}. "
                 f"Received: {sorted(held) if isinstance(held, dict) else held}. "
                 "Build it with dict inputs and outputs of these names."
             )

@@ -1,7 +1,7 @@
 """Answers one request from a SavedModel through the session loader, as TF Serving does.
 
-Run as a file, `python answer.py MODEL REQUEST.json ANSWER.json`: it needs TensorFlow and NumPy
-and refuses to import Keras or mmkeras. The session loader is the path of TF Serving and of the C
+Run as a file, `python answer.py MODEL REQUEST.json ANSWER.json`, it refuses to import Keras or
+mmkeras and needs TensorFlow alone. The session loader is the path of TF Serving and of the C
 API; Python's object loader would hide missing variables. Inputs that the request leaves out are
 filled from `SignatureDef.defaults`, as TF Serving's predict call does.
 """
@@ -13,8 +13,9 @@ import os
 import sys
 from typing import Any
 
-sys.modules["keras"] = None
-sys.modules["mmkeras"] = None
+if __name__ == "__main__":
+    sys.modules["keras"] = None
+    sys.modules["mmkeras"] = None
 
 import tensorflow as tf  # noqa: E402
 

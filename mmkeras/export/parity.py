@@ -30,10 +30,9 @@ def ask(path: str | os.PathLike, raw: Mapping[str, Any]) -> dict[str, np.ndarray
     Raises:
         RuntimeError: the process failed; the text ends with its error.
     """
-    request = {name: [_plain(item) for item in items] for name, items in raw.items()}
     with tempfile.TemporaryDirectory() as folder:
         question, answer = Path(folder) / "request.json", Path(folder) / "answer.json"
-        question.write_text(json.dumps(request))
+        question.write_text(json.dumps(request(raw)))
         done = subprocess.run(
             [sys.executable, str(_ANSWER), os.fspath(path), str(question), str(answer)],
             capture_output=True,
@@ -46,6 +45,11 @@ def ask(path: str | os.PathLike, raw: Mapping[str, Any]) -> dict[str, np.ndarray
             )
         outputs = json.loads(answer.read_text())
     return {name: np.asarray(value) for name, value in outputs.items()}
+
+
+def request(raw: Mapping[str, Any]) -> dict[str, list]:
+    """Returns raw items as JSON, bytes as {"b64": ...} as in TF Serving's REST interface."""
+    return {name: [_plain(item) for item in items] for name, items in raw.items()}
 
 
 def _plain(item: Any) -> Any:

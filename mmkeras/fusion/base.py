@@ -1,6 +1,7 @@
 """The base of every fusion: reads modalities in declared order and enforces the mask contract.
 
-A fusion of your own is a subclass with `build_fusion` (optional) and `fuse`:
+A fusion of your own is a subclass with `fuse`, with `build_fusion` where it has weights, and with
+`output_length` where it does not return one token per modality:
 
     @mk.register
     class SumFusion(mk.fusion.Fusion):
@@ -10,6 +11,9 @@ A fusion of your own is a subclass with `build_fusion` (optional) and `fuse`:
             pooled = sum(masked_mean(tokens[m], masks[m]) for m in self.modalities)
             return {"tokens": pooled[:, None], "mask": keras.ops.ones_like(present[:, :1]),
                     "pooled": pooled}
+
+        def output_length(self, lengths):
+            return 1
 """
 
 from collections.abc import Mapping, Sequence
@@ -85,6 +89,13 @@ class Fusion(keras.layers.Layer):
             tokens[m], masks[m] = self.absent_tokens[m](x, mask)
             present.append(ops.any(mask, axis=1))
         out = self.fuse(tokens, masks, ops.stack(present, axis=1), training)
+        said = self.output_length({m: inputs[m]["tokens"].shape[1] for m in self.modalities})
+        if out["tokens"].shape[1] not in (said, None):
+            raise ValueError(
+                f"`output_length` of {type(self).__name__} must be the number of tokens that "
+                f"`fuse` returns. Received: {said}, but {out['tokens'].shape[1]} tokens. Define "
+                "`output_length(self, lengths)`; see mmkeras/fusion/base.py."
+            )
         return {**out, "tokens": zero_masked(out["tokens"], out["mask"])}
 
     def fuse(self, tokens: dict, masks: dict, present: Any, training: bool) -> dict:
@@ -99,7 +110,7 @@ class Fusion(keras.layers.Layer):
         raise NotImplementedError("A fusion must define `fuse`; see mmkeras/fusion/base.py.")
 
     def compute_output_spec(self, inputs: Mapping, training: bool = False) -> dict:
-        """Runs the call symbolically: shapes follow the subclass."""
+        """(B, T', D), (B, T') and (B, D), with T' from `output_length`."""
         shapes = {
             m: {k: tuple(v.shape) for k, v in part.items()} for m, part in dict(inputs).items()
         }

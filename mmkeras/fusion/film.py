@@ -18,9 +18,10 @@ class FiLMFusion(Fusion):
     Block: h = gelu(W_a x); x + gelu((1 + gamma) * norm(W_b h) + beta), with (gamma, beta) one
     linear map of the condition c = [x_m for m != target], x_m the masked mean. FiLM (Perez et
     al. 2018, arXiv 1709.07871) on tokens: 1x1 instead of 3x3 convolutions, a layer norm without
-    scale and shift instead of batch norm, GELU. pooled = W [mean(x); max(x)] over the real
-    tokens. When the target is absent its learned absent token is modulated, so the condition
-    still counts. Weights: num_layers (2 D^2 + 2 (M - 1) D^2) + 2 D^2.
+    scale and shift instead of batch norm, GELU (the outer one in its tanh approximation).
+    pooled = W [mean(x); max(x)] over the real tokens. When the target is absent its learned
+    absent token is modulated, so the condition still counts. Weights: num_layers (2 D^2 +
+    2 (M - 1) D^2) + 2 D^2.
 
     Args:
         target: the modality that is modulated; the first declared when None.

@@ -25,7 +25,11 @@ class WeightedSumFusion(Fusion):
         """Builds the logits and one dense layer per modality."""
         self.values = {m: self.dense(f"{m}_value", self.hidden_dim) for m in self.modalities}
         self.logits = self.add_weight(
-            shape=(len(self.modalities),), initializer="zeros", dtype="float32", name="logits"
+            shape=(len(self.modalities),),
+            initializer="zeros",
+            dtype="float32",
+            trainable=len(self.modalities) > 1,  # the softmax of one logit is 1
+            name="logits",
         )
 
     def fuse(self, tokens: dict, masks: dict, present: Any, training: bool) -> dict:

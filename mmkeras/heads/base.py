@@ -1,6 +1,7 @@
 """The base of the heads that read the pooled vector."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
+from numbers import Integral
 from typing import Any
 
 import keras
@@ -53,12 +54,13 @@ class Head(keras.layers.Layer):
 
 
 def class_names(classes: Any) -> tuple[str, ...]:
-    """Returns the names, or raises: at least two, all different."""
-    names = tuple(f"{i}" for i in range(classes)) if isinstance(classes, int) else classes
-    names = tuple(str(name) for name in names)
+    """Returns the names, or raises: at least two, all different, in an order."""
+    names = range(classes) if isinstance(classes, Integral) else classes
+    ordered = isinstance(names, Iterable) and not isinstance(names, str | bytes | Set)
+    names = tuple(str(name) for name in names) if ordered else ()
     if len(names) < 2 or len(set(names)) != len(names):
         raise ValueError(
             "`classes` must hold at least two different names (or be their number). "
-            f"Received: {classes!r}."
+            f"Received: {classes!r}. Pass a list such as ['cat', 'dog']."
         )
     return names

@@ -69,6 +69,10 @@ class LogMel(keras.layers.Layer):
             name="mel",
         )
 
+    def build(self, wave_shape: tuple, mask_shape: tuple = None) -> None:
+        """Builds the child; it has no weights."""
+        self.mel.build(wave_shape)
+
     def call(self, wave: Any, mask: Any) -> tuple[Any, Any]:
         """Returns the frames and their mask."""
         power = ops.transpose(self.mel(zero_masked(wave, mask)), (0, 2, 1))  # (B, F, M)
@@ -115,6 +119,14 @@ class MFCC(keras.layers.Layer):
         """Stores the argument; the layer has no weights and works in float32."""
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.num_coefficients = checks.whole("num_coefficients", num_coefficients)
+
+    def build(self, input_shape: tuple) -> None:
+        """Checks that there are as many bands; the layer has no weights."""
+        if self.num_coefficients > input_shape[-1]:
+            raise ValueError(
+                "`num_coefficients` must not exceed the number of bands. Received: "
+                f"num_coefficients={self.num_coefficients}, {input_shape[-1]} bands."
+            )
 
     def call(self, frames: Any) -> Any:
         """Returns the coefficients."""

@@ -1,0 +1,201 @@
+"""Modality specs: what they declare, JSON round trips, argument errors."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from mmkeras.core import Audio, Image, Text, Vector, from_json, to_json
+from mmkeras.core.modality import KINDS
+from mmkeras.core.spec import from_config
+from tests.core.errors import says
+
+SPECS = {
+    "image": Image(),
+    "image_full": Image(
+        size=(7, 5),
+        channels=1,
+        fit="crop",
+        resize="bilinear",
+        augment={"zoom": {"fraction": 0.2}, "flip": {}},
+    ),
+    "image_range": Image(augment={"rotate": {"fraction": (-0.1, 0.2)}}),
+    "text": Text(),
+    "text_full": Text(
+        length=5,
+        tokenizer="wordpiece",
+        vocabulary_size=9,
+        vocabulary=["[PAD]", "[UNK]", "é", "日本", '"\\'],
+    ),
+    "audio": Audio(),
+    "audio_full": Audio(
+        rate_hz=8000,
+        seconds=0.3,
+        features="mfcc",
+        num_bands=20,
+        num_coefficients=7,
+        window_seconds=0.032,
+        hop_seconds=0.016,
+        augment={"time_shift": {"seconds": 0.1}, "spec_augment": {"time_masks": 1}},
+    ),
+    "vector": Vector(),
+    "vector_full": Vector(size=3, mean=(0.1, 1 / 3, -2), scale=(1, 1e-8, 7.7)),
+    "vector_plain": Vector(size=2, normalize=False),
+}
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_round_trip_is_equal_and_of_the_same_types(name):
+    spec = SPECS[name]
+    back = from_json(to_json({name: spec}))[name]
+    assert back == spec
+    assert type(back) is type(spec)
+    for field in dataclasses.fields(spec):
+        value = getattr(back, field.name)
+        assert type(value) is type(getattr(spec, field.name)), field.name
+    assert back.get_config() == spec.get_config()
+    assert from_config(json.loads(json.dumps(spec.get_config()))) == spec
+
+
+def test_order_of_names_and_of_augmentations_is_kept():
+    text = to_json(SPECS)
+    back = from_json(text)
+    assert list(back) == list(SPECS)
+    assert list(back["image_full"].augment) == ["zoom", "flip"]
+    other = from_json(to_json(dict(reversed(SPECS.items()))))
+    assert list(other) == list(reversed(SPECS))
+    assert other == SPECS  # as dicts: the same specs
+    assert to_json(back) == text
+
+
+def test_json_is_readable_text():
+    text = to_json({"t": SPECS["text_full"]})
+    assert "日本" in text  # not \\u escapes
+    assert json.loads(text)["modalities"]["t"]["kind"] == "text"
+
+
+def test_every_kind_is_covered():
+    assert {type(spec) for spec in SPECS.values()} == set(KINDS.values())
+    assert {name: cls.kind for name, cls in KINDS.items()} == {name: name for name in KINDS}
+
+
+@pytest.mark.parametrize(
+    ("spec", "shape", "dtype", "mask_shape", "raw_shape", "raw_dtype"),
+    [
+        (Image(size=(7, 5), channels=1), (7, 5, 1), "uint8", (), (), "string"),
+        (Image(size=6), (6, 6, 3), "uint8", (), (), "string"),
+        (Text(length=5), (5,), "int32", (5,), (), "string"),
+        (Audio(rate_hz=8000, seconds=0.1), (800,), "float32", (800,), (), "string"),
+        (Vector(size=4), (4,), "float32", (), (4,), "float32"),
+    ],
+)
+def test_declared_shapes(spec, shape, dtype, mask_shape, raw_shape, raw_dtype):
+    assert spec.shape == shape
+    assert spec.dtype == dtype
+    assert spec.mask_shape == mask_shape
+    assert spec.raw_shape == raw_shape
+    assert spec.raw_dtype == raw_dtype
+
+
+def test_adapted():
+    assert Image().adapted and Audio().adapted
+    assert not Text().adapted
+    assert Text(vocabulary=("[PAD]", "[UNK]")).adapted
+    assert not Vector().adapted
+    assert not Vector(mean=(0.0,)).adapted  # the scale is still open
+    assert Vector(mean=(0.0,), scale=(1.0,)).adapted
+    assert Vector(normalize=False).adapted
+
+
+def test_num_samples_is_rounded():
+    assert Audio(rate_hz=44_100, seconds=0.1).num_samples == 4410  # 0.1 * 44100 = 4410.000...1
+    assert Audio(rate_hz=8000, seconds=0.29).num_samples == 2320  # 2319.99... in floats
+
+
+def test_specs_are_frozen_and_replace_checks_again():
+    spec = Image(size=4)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        spec.channels = 1
+    other = spec.replace(channels=1)
+    assert (other.channels, other.size, spec.channels) == (1, (4, 4), 3)
+    with says(ValueError, "`channels` must be 1 or 3", "channels=2"):
+        spec.replace(channels=2)
+
+
+def test_numpy_numbers_become_json_able():
+    specs = {
+        "i": Image(size=np.int64(6)),
+        "t": Text(length=np.int64(5), vocabulary_size=np.int32(9)),
+        "a": Audio(rate_hz=np.int64(8000), seconds=np.float32(0.5)),
+        "v": Vector(size=np.int64(2), mean=np.zeros(2), scale=np.ones(2, np.float32)),
+    }
+    assert from_json(to_json(specs)) == specs
+    assert specs["i"].size == (6, 6)
+    assert isinstance(specs["t"].length, int) and isinstance(specs["a"].seconds, float)
+
+
+def test_the_given_augment_is_copied():
+    given = {"flip": None}
+    spec = Image(augment=given)
+    given["zoom"] = {}
+    assert spec.augment == {"flip": {}}
+
+
+V = ("[PAD]", "[UNK]")
+
+
+@pytest.mark.parametrize(
+    ("make", "parts"),
+    [
+        (lambda: Image(size=0), ["`size` must be a whole number of at least 1", "size=0"]),
+        (lambda: Image(size=(4, 2.5)), ["whole number", "size=2.5"]),
+        (lambda: Image(size=True), ["whole number", "size=True"]),
+        (lambda: Image(size=(1, 2, 3)), ["(height, width) or one int", "size=(1, 2, 3)"]),
+        (lambda: Image(size=None), ["(height, width) or one int", "size=None"]),
+        (lambda: Image(channels=4), ["must be 1 or 3", "channels=4", "as a Vector"]),
+        (lambda: Image(fit="fill"), ["one of ['crop', 'pad', 'stretch']", "fit='fill'"]),
+        (lambda: Image(resize="cubic"), ["one of ['area', 'bilinear']", "resize='cubic'"]),
+        (
+            lambda: Image(augment={"flipp": {}}),
+            ["Unknown image augmentation 'flipp'", "Did you mean 'flip'?", "brightness"],
+        ),
+        (lambda: Image(augment=["flip"]), ["must be a dict", "['flip']", "'brightness': {}"]),
+        (
+            lambda: Audio(augment={"timeshift": {}}),
+            ["Unknown audio augmentation 'timeshift'", "Did you mean 'time_shift'?"],
+        ),
+        (lambda: Text(length=0), ["`length`", "at least 1", "length=0"]),
+        (lambda: Text(vocabulary_size=2), ["at least 3", "vocabulary_size=2"]),
+        (lambda: Text(tokenizer="bpe"), ["one of ['wordpiece', 'words']", "tokenizer='bpe'"]),
+        (lambda: Text(vocabulary=["a", "b"]), ["'[PAD]', '[UNK]'", "('a', 'b')", "in front"]),
+        (
+            lambda: Text(vocabulary=[*V, "cat", "dog", "cat"]),
+            ["each token once", "['cat']", "Drop"],
+        ),
+        (lambda: Audio(rate_hz=0), ["`rate_hz`", "at least 1", "rate_hz=0"]),
+        (lambda: Audio(rate_hz=8000.0), ["whole number", "rate_hz=8000.0"]),
+        (lambda: Audio(seconds=0.01), ["between 0.025", "seconds=0.01"]),
+        (lambda: Audio(seconds="1"), ["must be a number", "seconds='1'"]),
+        (lambda: Audio(seconds=float("nan")), ["`seconds`", "nan"]),
+        (lambda: Audio(seconds=float("inf")), ["`seconds`", "seconds=inf"]),
+        (lambda: Audio(window_seconds=1e-6), ["`window_seconds`", "1e-06"]),
+        (lambda: Audio(hop_seconds=0), ["`hop_seconds`", "hop_seconds=0"]),
+        (lambda: Audio(features="mel"), ["one of ['log_mel', 'mfcc']", "features='mel'"]),
+        (
+            lambda: Audio(features="mfcc", num_bands=8, num_coefficients=9),
+            ["must not exceed `num_bands`", "num_coefficients=9", "num_bands=8"],
+        ),
+        (lambda: Vector(size=0), ["`size`", "at least 1", "size=0"]),
+        (lambda: Vector(size=2, mean=(1.0,)), ["`mean` must hold `size`=2", "Received: 1"]),
+        (lambda: Vector(size=1, scale=(1, 2)), ["`scale` must hold `size`=1", "Received: 2"]),
+        (lambda: Vector(mean=(float("nan"),)), ["`mean` must hold finite", "(nan,)"]),
+        (
+            lambda: Vector(scale=(0.0,)),
+            ["`scale` must hold finite numbers, above 0", "(0.0,)", "constant column has scale 1"],
+        ),
+    ],
+)
+def test_argument_errors(make, parts):
+    with says(ValueError, *parts):
+        make()

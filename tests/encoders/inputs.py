@@ -1,0 +1,70 @@
+"""A tiny spec and random batches for every kind of modality."""
+
+import numpy as np
+
+import mmkeras as mk
+
+VOCABULARY = ("[PAD]", "[UNK]", *(f"w{i}" for i in range(9)))
+SPECS = {
+    "image": mk.Image(size=(17, 16)),
+    "text": mk.Text(length=6, vocabulary=VOCABULARY),
+    "audio": mk.Audio(rate_hz=1000, seconds=0.335, num_bands=8),
+    "vector": mk.Vector(size=7, normalize=False),
+}
+# Smaller than the defaults; an encoder that is not named here gets its defaults.
+SMALL = {
+    ("image", "cnn"): {"filters": (8, 16)},
+    ("text", "lstm"): {"embedding_dim": 5, "hidden_dim": 6},
+    ("text", "transformer"): {"hidden_dim": 8, "num_layers": 1, "num_heads": 2, "dropout": 0.0},
+    ("audio", "cnn"): {"filters": (8, 16)},
+    ("vector", "mlp"): {"hidden_dim": 6},
+}
+
+
+def random_value(rng, modality, batch):
+    """Random decoded values of a modality: (B, *shape)."""
+    shape = (batch, *modality.shape)
+    if modality.kind == "image":
+        return rng.integers(0, 256, shape).astype("uint8")
+    if modality.kind == "text":
+        return rng.integers(0, len(modality.vocabulary), shape).astype("int32")
+    return rng.uniform(-1, 1, shape).astype(modality.dtype)
+
+
+def random_mask(rng, modality, batch):
+    """Row 0 is whole, row 1 absent; of a sequence the others end early, the last has holes."""
+    if not modality.mask_shape:
+        mask = rng.random(batch) < 0.5
+        mask[:2] = True, False
+        return mask
+    length = modality.mask_shape[0]
+    mask = np.arange(length) < rng.integers(1, length + 1, (batch, 1))
+    mask[:2] = [[True], [False]]
+    mask[-1] = rng.random(length) < 0.5
+    return mask
+
+
+def random_batch(name, modality, batch=5, seed=0):
+    """`{name: value, name_mask: mask}`; the value behind the mask is random."""
+    rng = np.random.default_rng(seed)
+    return {
+        name: random_value(rng, modality, batch),
+        f"{name}_mask": random_mask(rng, modality, batch),
+    }
+
+
+def garbage(modality):
+    """What may stand behind a false mask: any value of the dtype."""
+    if modality.dtype == "uint8":
+        return (7, 255)
+    if modality.dtype == "int32":
+        return (3, -1, 10**9)
+    return (0.5, 3e38, np.nan, np.inf)
+
+
+def refill(batch, name, value):
+    """Returns the batch with `value` behind every false mask."""
+    mask = batch[f"{name}_mask"]
+    mask = mask.reshape(mask.shape + (1,) * (batch[name].ndim - mask.ndim))
+    filled = np.where(mask, batch[name], np.array(value).astype(batch[name].dtype))
+    return {**batch, name: filled}
