@@ -23,6 +23,11 @@ def graph(
 ) -> tuple[dict, dict]:
     """Returns `(inputs, outputs)` for `keras.Model`; see `mmkeras.assemble` for the arguments."""
     names = checks.modality_names(modalities)
+    if not isinstance(modalities, Mapping):
+        raise TypeError(
+            "`modalities` must be a dict of name -> spec such as mk.Image(size=64). "
+            f"Received: {modalities!r}."
+        )
     for name, modality in modalities.items():
         if not isinstance(modality, Modality):
             raise TypeError(
@@ -34,23 +39,41 @@ def graph(
         if name not in names:
             raise ValueError(f"Unknown modality {name!r} in `encoders`. {nearest(name, names)}")
     _check_heads(heads, names)
-    inputs, encoded = {}, {}
+    inputs, encoded, parts = {}, {}, []
     for name in names:
         encoder = encoder_family.get(encoders.get(name), name, modalities[name])
         part = {key: encoder.input[key] for key in (name, f"{name}_mask")}
         part = {k: keras.Input(t.shape[1:], dtype=t.dtype, name=k) for k, t in part.items()}
         inputs.update(part)
         encoded[name] = encoder(part)
+        parts.append(encoder.name)
     layer = fusion_family.get(fusion, names, hidden_dim=hidden_dim, dropout=dropout, name="fusion")
+    heads = {name: _named(head, name) for name, head in heads.items()}
+    _check_parts([*inputs, *parts, layer.name, *(head.name for head in heads.values())])
     fused = layer({name: encoded[name] for name in names})
-    return inputs, {name: _named(head, name)(fused) for name, head in heads.items()}
+    return inputs, {name: head(fused) for name, head in heads.items()}
 
 
 def _named(head: keras.layers.Layer, name: str) -> keras.layers.Layer:
     """Returns the head under its output's name, so that weights and logs carry it."""
-    if isinstance(head, Head) and not head.built:
-        return type(head).from_config({**head.get_config(), "name": name})
-    return head
+    if not isinstance(head, Head) or head.name == name and head.built:
+        return head
+    if head.built:
+        raise ValueError(
+            f"The head {name!r} must be new or have this name: a built layer keeps its name. "
+            f"Received: one that is built as {head.name!r}. Rename the output, or make a new head."
+        )
+    return type(head).from_config({**head.get_config(), "name": name})
+
+
+def _check_parts(parts: list[str]) -> None:
+    """Raises unless inputs, encoders, fusion and heads have different names."""
+    twice = sorted({part for part in parts if parts.count(part) > 1})
+    if twice:
+        raise ValueError(
+            f"The parts of a model must have different names: inputs, encoders, fusion and heads. "
+            f"Received twice: {', '.join(twice)}. Rename the modality or the head."
+        )
 
 
 def _check_heads(heads: Any, modalities: tuple[str, ...]) -> None:

@@ -65,7 +65,7 @@ def test_names_of_inputs_and_outputs():
     assert {k: tuple(v.shape) for k, v in out.items()} == {
         "kind": (6, 3), "tags": (6, 4), "size": (6, 1),
     }  # fmt: skip
-    assert {v.dtype for v in out.values()} == {"float32"}
+    assert all(v.dtype == "float32" for v in out.values())
 
 
 def test_defaults():
@@ -162,7 +162,7 @@ def test_mixed_precision(policy):
     assert model.get_layer("fusion").compute_dtype == keras.DTypePolicy(policy).compute_dtype
     batch = contract.tensors(batch_of(model))
     out = model(batch)
-    assert {v.dtype for v in out.values()} == {"float32"}
+    assert all(v.dtype == "float32" for v in out.values())
     contract.assert_close(out, plain(batch), 0.1)
 
 
@@ -292,17 +292,26 @@ def test_wrong_modalities(specs, error, text):
 
 
 @pytest.mark.parametrize(
-    ("specs", "heads", "text"),
+    ("specs", "heads", "twice"),
     [
-        ({"x": SPECS["vector"]}, {"fusion": HEADS["kind"]}, "head 'fusion'"),
-        ({"x": SPECS["vector"]}, {"x_mlp": HEADS["kind"]}, "head 'x_mlp'"),
-        ({"fusion": SPECS["vector"]}, HEADS, "modality 'fusion'"),
+        (("x",), {"fusion": HEADS["kind"]}, "fusion"),
+        (("x",), {"x_mlp": HEADS["kind"]}, "x_mlp"),
+        (("fusion",), HEADS, "fusion"),
+        (("x", "x_mlp"), HEADS, "x_mlp"),
     ],
 )
-def test_a_name_that_a_part_of_the_model_has(specs, heads, text):
-    """Keras wants unique layer names; its own message names no way out."""
-    with pytest.raises(ValueError, match=f"{text} must not have the name of .*Rename"):
-        mk.assemble(specs, heads=heads)
+def test_two_parts_of_one_name_are_refused(specs, heads, twice):
+    with pytest.raises(ValueError, match=f"Received twice: {twice}. Rename the modality or the he"):
+        mk.assemble(dict.fromkeys(specs, SPECS["vector"]), heads=heads)
+
+
+def test_a_built_head_keeps_its_name():
+    """A head of another model may be shared, under its own name."""
+    one = build(("vector",))
+    head = one.get_layer("kind")
+    assert build(("text",), heads={"kind": head}).get_layer("kind") is head
+    with pytest.raises(ValueError, match="'answer' must be new or have this name.*built as 'kind'"):
+        build(("text",), heads={"answer": head})
 
 
 def wrong_mask(batch):

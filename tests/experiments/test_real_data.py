@@ -1,0 +1,123 @@
+"""The experiments on slices of the real data, through the same command a user gives."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mmkeras as mk
+from experiments import av_digits, common, easy_vqa
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(name, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", f"experiments.{name}", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def check_result(folder, name, expected_rows):
+    result = json.loads((folder / "result.json").read_text())
+    assert result["name"] == name and result["commit"] and result["versions"]["keras"]
+    assert {row["row"] for row in result["rows"]} == set(expected_rows)
+    for row in result["rows"]:
+        low, high = row["interval"]
+        assert 0 <= row["mean"] <= 1 and low <= row["mean"] <= high
+        assert row["metric"] == "accuracy" and len(row["values"]) >= 1
+    return {(row["row"], row["split"]): row for row in result["rows"]}
+
+
+def test_easy_vqa_quick(data_dir, tmp_path):
+    arguments = ("--data", data_dir / "easy_vqa", "--out", tmp_path, "--quick", "--seeds", "0")
+    run("easy_vqa", *arguments)
+    rows = check_result(tmp_path, "easy_vqa", ["film", "question_only", "image_only", "majority"])
+    assert all(row["parameters"] <= 136_000 for row in rows.values())
+    assert (tmp_path / "export" / "1" / "saved_model.pb").exists()
+    parity = json.loads((tmp_path / "parity.json").read_text())
+    # 32 real rows; logits of about 5. Measured 1e-6.
+    assert max(parity["largest_absolute_difference"].values()) < 1e-4
+    again = run("easy_vqa", *arguments, "--rows", "film")
+    assert "Epoch" not in again, "a finished row was trained again"
+
+
+def test_av_digits_quick(data_dir, tmp_path):
+    run(
+        "av_digits",
+        "--data",
+        data_dir / "avmnist",
+        "--out",
+        tmp_path,
+        "--quick",
+        "--seeds",
+        "0",
+        "--rows",
+        "image_only,concatenation",
+    )
+    rows = check_result(tmp_path, "av_digits", ["image_only", "concatenation", "majority"])
+    assert ("concatenation", "test, half of audio missing") in rows
+    parity = json.loads((tmp_path / "parity.json").read_text())
+    assert max(parity["largest_absolute_difference"].values()) < 1e-4
+
+
+def test_easy_vqa_is_read_as_published(data_dir):
+    folder = data_dir / "easy_vqa"
+    data = easy_vqa.load(
+        folder, easy_vqa.ROWS["film"]["modalities"], tune=False, quick=True, seed=0
+    )
+    assert data.classes == tuple(sorted((folder / "answers.txt").read_text().split()))
+    full = easy_vqa.questions(folder, "train")
+    assert len(full["answer"]) == 38_575 and len(set(full["image"])) == 4000
+    test = easy_vqa.questions(folder, "test")
+    assert not set(test["image"]) & set(full["image"])
+    answers = [np.array(part["answer"]) for part in (full, test)]
+    codes = [np.searchsorted(data.classes, a).astype(np.int32) for a in answers]
+    assert common.majority(codes[1], codes[0]) == pytest.approx(0.369, abs=5e-4)
+
+
+def test_degraded_pictures_keep_four_components_and_sounds_their_snr(data_dir):
+    train = av_digits.pictures(data_dir / "avmnist", "train")
+    assert train.shape == (60_000, 28, 28)
+    mean, components = av_digits.principal(train[:55_000])
+    assert components.shape == (4, 784)
+    np.testing.assert_allclose(components @ components.T, np.eye(4), atol=1e-10)
+    flat = train[:2000].reshape(2000, -1) - mean
+    rebuilt = av_digits.blurred(train[:2000], mean, components).reshape(2000, -1) - mean
+    # What is left lies in the four components, up to clipping and rounding.
+    rest = rebuilt - rebuilt @ components.T @ components
+    assert np.square(rest).sum() < 0.1 * np.square(rebuilt).sum()
+    assert np.square(rebuilt).sum() < 0.35 * np.square(flat).sum()
+
+    rng = np.random.default_rng(0)
+    clean = np.sin(np.arange(40_000) * 0.3) * 0.5
+    mixed = av_digits.noisy(clean, rng)
+    assert mixed.dtype == np.float32 and np.abs(mixed).max() == pytest.approx(0.9, abs=1e-4)
+    np.testing.assert_array_equal(mixed * 32768, np.round(mixed * 32768))
+    gain = (mixed @ clean) / (clean @ clean)
+    noise = mixed - gain * clean
+    snr = 10 * np.log10(np.mean((gain * clean) ** 2) / np.mean(noise**2))
+    assert snr == pytest.approx(-5.0, abs=0.2)
+
+
+def test_check_on_real_rows(data_dir):
+    folder = data_dir / "easy_vqa"
+    splits = {s: easy_vqa.questions(folder, s) for s in ("train", "test")}
+    few = {s: {k: v[:200] for k, v in part.items()} for s, part in splits.items()}
+    report = mk.data.check(
+        few["train"],
+        {"image": mk.Image(size=64), "question": mk.Text(length=12)},
+        "answer",
+        valid=few["test"],
+        archive=folder / "images.zip",
+    )
+    assert report.ok and report.rows == {"train": 200, "valid": 200}
+    assert report.duplicates[("train", "valid")]["image"] == 0
+    assert report.duplicates[("train", "valid")]["question"] > 100
