@@ -35,10 +35,7 @@ AUDIO = mk.Audio(
     num_bands=32,
     window_seconds=0.032,
     hop_seconds=0.020,
-    augment={
-        "time_shift": {"seconds": 0.05},
-        "spec_augment": {"time_masks": 1, "time_width": 5, "band_masks": 1, "band_width": 5},
-    },
+    augment={"spec_augment": {"time_masks": 1, "time_width": 6, "band_masks": 2, "band_width": 5}},
 )
 ENCODERS = {
     "image": {"name": "cnn", "filters": (16, 32, 32)},
@@ -65,7 +62,7 @@ def principal(train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mean = flat.mean(axis=0)
     values, vectors = np.linalg.eigh(np.cov(flat, rowvar=False))
     share = np.cumsum(values[::-1]) / values.sum()
-    count = int((share <= VARIANCE).sum())
+    count = int(np.searchsorted(share, VARIANCE)) + 1  # the first that reach the share
     return mean, vectors[:, ::-1][:, :count].T
 
 

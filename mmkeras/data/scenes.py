@@ -160,8 +160,9 @@ def questions(
 ) -> dict[str, list]:
     """Returns columns for `mk.data.table`: image, question, answer, scene (its number).
 
-    Per scene `per_scene` questions are drawn so that each kind (count, colour, shape, existence,
-    order) is asked about as often, and existence is true about as often as not.
+    Per scene up to `per_scene` questions are drawn, each of another kind (count, colour, shape,
+    existence and order, both true and false), as far as the scene settles any of that kind; so
+    existence and order are true about as often as not.
     """
     rows: dict[str, list] = {"image": [], "question": [], "answer": [], "scene": []}
     for number, scene in enumerate(generate(count, seed=seed, size=size, max_objects=max_objects)):

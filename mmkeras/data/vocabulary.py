@@ -33,7 +33,8 @@ def _adapt_vector(modality: Modality, column: Column) -> Modality:
         )
     scale = values.std(axis=0)
     return modality.replace(
-        mean=tuple(values.mean(axis=0)), scale=tuple(np.where(scale > 1e-12, scale, 1.0))
+        mean=modality.mean or tuple(values.mean(axis=0)),
+        scale=modality.scale or tuple(np.where(scale > 1e-12, scale, 1.0)),
     )
 
 

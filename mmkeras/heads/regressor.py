@@ -10,7 +10,9 @@ from mmkeras.heads.base import Head
 
 @register
 class Regressor(Head):
-    """(B, `units`) float32 without activation. Loss: mean squared error. Metric: mean absolute error.
+    """(B, `units`) float32 without activation.
+
+    Loss: mean squared error. Metric: mean absolute error. Truth: float (B, `units`).
 
     Args:
         units: how many numbers.

@@ -22,18 +22,7 @@ def graph(
     dropout: float = 0.0,
 ) -> tuple[dict, dict]:
     """Returns `(inputs, outputs)` for `keras.Model`; see `mmkeras.assemble` for the arguments."""
-    names = checks.modality_names(modalities)
-    if not isinstance(modalities, Mapping):
-        raise TypeError(
-            "`modalities` must be a dict of name -> spec such as mk.Image(size=64). "
-            f"Received: {modalities!r}."
-        )
-    for name, modality in modalities.items():
-        if not isinstance(modality, Modality):
-            raise TypeError(
-                f"The modality {name!r} must be a spec such as mk.Image(size=64). "
-                f"Received: {modality!r}."
-            )
+    names = _check_modalities(modalities)
     encoders = dict(encoders or {})
     for name in encoders:
         if name not in names:
@@ -49,9 +38,22 @@ def graph(
         parts.append(encoder.name)
     layer = fusion_family.get(fusion, names, hidden_dim=hidden_dim, dropout=dropout, name="fusion")
     heads = {name: _named(head, name) for name, head in heads.items()}
-    _check_parts([*inputs, *parts, layer.name, *(head.name for head in heads.values())])
+    named = [("fusion", layer), *heads.items()]
+    _check_parts([*inputs, *parts, *(getattr(part, "name", name) for name, part in named)])
     fused = layer({name: encoded[name] for name in names})
     return inputs, {name: head(fused) for name, head in heads.items()}
+
+
+def _check_modalities(modalities: Any) -> tuple[str, ...]:
+    names = checks.modality_names(modalities)
+    for name in names:
+        modality = modalities[name] if isinstance(modalities, Mapping) else None
+        if not isinstance(modality, Modality):
+            raise TypeError(
+                f"The modality {name!r} must be a spec such as mk.Image(size=64). "
+                f"Received: {modality!r} in {modalities!r}."
+            )
+    return names
 
 
 def _named(head: keras.layers.Layer, name: str) -> keras.layers.Layer:
@@ -71,7 +73,7 @@ def _check_parts(parts: list[str]) -> None:
     twice = sorted({part for part in parts if parts.count(part) > 1})
     if twice:
         raise ValueError(
-            f"The parts of a model must have different names: inputs, encoders, fusion and heads. "
+            "The parts of a model must have different names: inputs, encoders, fusion and heads. "
             f"Received twice: {', '.join(twice)}. Rename the modality or the head."
         )
 

@@ -59,7 +59,7 @@ def test_an_op_changes_real_rows_by_the_seed_alone(op, rng):
     assert not first[~mask].any()  # for sounds: nothing behind the mask of a row
     changed = [not np.array_equal(a, b) for a, b in zip(first, value, strict=True)]
     assert not changed[ABSENT]
-    assert sum(changed) >= (1 if op == "flip" else B - 1), changed
+    assert sum(changed) >= (1 if op == "flip" else B - 2), changed
     keras.utils.set_random_seed(99)  # the global seed is without effect
     again = apply(tf.constant(value), tf.constant(mask), seed(1, 2)).numpy()
     files.same(first, again)

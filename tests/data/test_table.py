@@ -387,6 +387,18 @@ def test_masks_given_with_arrays(rng):
     assert mask.numpy().sum(axis=1).tolist() == [240, 100, 240]
 
 
+def test_silence_and_black_are_real():
+    quiet, black = np.zeros(100, "float32"), np.zeros((4, 4, 3), "uint8")
+    data = mk.data.table(
+        {"wave": [quiet, None], "image": [black, None]},
+        {"wave": Audio(rate_hz=RATE, seconds=0.03), "image": Image(size=4)},
+    )
+    for held in (data, data.cache()):
+        ((x,),) = files.numpy(held.batches("train", 2))
+        assert x["wave_mask"].sum(axis=1).tolist() == [100, 0]
+        assert x["image_mask"].tolist() == [True, False]
+
+
 def test_pictures_of_other_sizes_are_fitted_as_files_are(rng):
     pictures = [rng.integers(0, 256, size).astype("uint8") for size in ((8, 12, 3), (6, 6, 3))]
     spec = {"image": Image(size=(4, 6), fit="crop")}

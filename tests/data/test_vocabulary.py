@@ -163,6 +163,9 @@ def test_a_vector_without_a_complete_row_is_refused():
         mk.data.table({"v": [None, None]}, {"v": Vector(size=2)})
 
 
-def test_half_given_statistics_are_learnt_again():
-    spec = mk.data.table({"v": [1.0, 3.0]}, {"v": Vector(mean=(9.0,))}).modalities["v"]
-    assert spec.mean == (2.0,) and spec.scale == (1.0,)
+def test_what_is_given_of_the_statistics_is_kept():
+    columns = {"v": [1.0, 5.0]}
+    spec = mk.data.table(columns, {"v": Vector(mean=(9.0,))}).modalities["v"]
+    assert spec.mean == (9.0,) and spec.scale == (2.0,)
+    spec = mk.data.table(columns, {"v": Vector(scale=(9.0,))}).modalities["v"]
+    assert spec.mean == (3.0,) and spec.scale == (9.0,)

@@ -87,9 +87,7 @@ def test_shapes_and_mask(case):
 def test_content_behind_a_false_mask_changes_no_bit(case):
     model, modality = build(case)
     batch = random_batch(NAME, modality)
-    expected = contract.gradients(
-        lambda: model(contract.tensors(batch)), model.trainable_variables
-    )
+    expected = contract.gradients(lambda: model(contract.tensors(batch)), model.trainable_variables)
     for value in garbage(modality):
         filled = contract.tensors(refill(batch, NAME, value))
         found = contract.gradients(lambda f=filled: model(f), model.trainable_variables)

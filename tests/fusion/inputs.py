@@ -11,7 +11,7 @@ HIDDEN = 8
 
 
 def random_masks(rng, names=NAMES, batch=5, special=True):
-    """Masks with holes. With `special` row 0 is whole, row 1 wholly absent, row 2 lacks a modality."""
+    """Masks with holes. With `special` row 0 is whole, row 1 all absent, row 2 lacks a modality."""
     masks = {m: rng.random((batch, LENGTHS[m])) < 0.6 for m in names}
     if special:
         for m in names:

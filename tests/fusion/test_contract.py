@@ -46,11 +46,6 @@ def allowed(cls, names):
     return True
 
 
-def subset(rng):
-    """A random choice of modalities, in random order."""
-    return tuple(str(m) for m in rng.permutation(NAMES)[: rng.integers(1, len(NAMES) + 1)])
-
-
 def built(cls, names=NAMES, inputs=None, **kwargs):
     """A fusion with random weights, so that nothing is hidden by zeros."""
     layer = cls(names, hidden_dim=HIDDEN, name="unit", **kwargs)
@@ -59,11 +54,11 @@ def built(cls, names=NAMES, inputs=None, **kwargs):
     return layer
 
 
-def cases(cls, count=6):
-    """Random layers and inputs: subsets of modalities, batch sizes, masks."""
-    for seed in range(count):
+def cases(cls):
+    """Layers and inputs: random subsets of modalities in random order, batch sizes, masks."""
+    for seed, (size, batch) in enumerate([(3, 5), (2, 1), (3, 2), (1, 3), (2, 4)]):
         rng = np.random.default_rng(seed)
-        names, batch = subset(rng), int(rng.integers(1, 6))
+        names = tuple(str(m) for m in rng.permutation(NAMES)[:size])
         if allowed(cls, names):
             inputs = random_inputs(rng, names, batch, special=batch > 2)
             yield built(cls, names, inputs), inputs
@@ -303,6 +298,12 @@ def test_a_wrong_output_length_is_refused():
 
 
 # get --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.xfail(strict=True, reason="the attention over one valid token is 1 whatever the query")
+def test_cross_attention_to_one_token_trains_its_query():
+    """Known: image + vector has context [vector, absent], of which exactly one is valid."""
+    contract.gradient(unit(FUSIONS["cross_attention"], ("image", "numbers")), None)
 
 
 def test_get_takes_name_config_and_instance():

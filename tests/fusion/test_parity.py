@@ -59,7 +59,8 @@ def gated(layer, inputs, w):
     x = means(layer, inputs, w)
     together = np.concatenate([x[m] for m in layer.modalities], axis=1)
     parts = [
-        sigmoid(dense(together, under(w, f"{m}_gate"))) * np.tanh(dense(x[m], under(w, f"{m}_value")))
+        sigmoid(dense(together, under(w, f"{m}_gate")))
+        * np.tanh(dense(x[m], under(w, f"{m}_value")))
         for m in layer.modalities
     ]
     return {**per_modality(layer, np.stack(parts, axis=1)), "pooled": sum(parts)}
@@ -93,7 +94,7 @@ def film(layer, inputs, w):
 
 
 def cross_attention(layer, inputs, w):
-    """Blocks in which the query's tokens attend to the others'; pooled = masked mean of the norm."""
+    """Blocks in which the query's tokens attend to the others'; pooled = mean of the norm."""
     tokens, masks = projected(layer, inputs, w)
     others = [m for m in layer.modalities if m != layer.query]
     context = np.concatenate([tokens[m] for m in others], axis=1)

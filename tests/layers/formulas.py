@@ -47,15 +47,16 @@ def layer_norm(x, w=None, epsilon=1e-6):
 
 def masked_mean(tokens, mask):
     """Sample by sample: the mean of the rows whose mask is true; zero where there is none."""
-    return np.stack(
-        [x[m].mean(axis=0) if m.any() else np.zeros(x.shape[1]) for x, m in zip(tokens, mask, strict=True)]
-    )
+    nothing = np.zeros(tokens.shape[2])
+    rows = zip(tokens, mask, strict=True)
+    return np.stack([x[m].mean(axis=0) if m.any() else nothing for x, m in rows])
 
 
 def attention(query, context, mask, num_heads, w):
     """One sample: query (T, D), context (S, D), mask (S,). Only the true positions take part."""
     seen = context[mask]
-    q, k, v = dense(query, under(w, "query")), dense(seen, under(w, "key")), dense(seen, under(w, "value"))
+    q, k = dense(query, under(w, "query")), dense(seen, under(w, "key"))
+    v = dense(seen, under(w, "value"))
     size = q.shape[-1] // num_heads
     heads = []
     for h in range(num_heads):

@@ -17,7 +17,7 @@ def mel(hz):
 
 
 def mel_matrix():
-    """Triangles that are linear in mel, of height 1, between BANDS + 2 points from 20 Hz to RATE / 2."""
+    """Triangles of height 1, linear in mel, between BANDS + 2 points from 20 Hz to RATE / 2."""
     points = np.linspace(mel(20.0), mel(RATE / 2), BANDS + 2)
     matrix = np.zeros((FFT // 2 + 1, BANDS))
     for k in range(1, FFT // 2 + 1):

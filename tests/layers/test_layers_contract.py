@@ -34,9 +34,7 @@ def cross(rng):
 
 UNITS = {
     "absent_token": Unit(AbsentToken, tokens_and_mask),
-    "grid_mask": Unit(
-        lambda **kw: base.GridMask(3, **kw), lambda rng: (rng.random(5) < 0.5,)
-    ),
+    "grid_mask": Unit(lambda **kw: base.GridMask(3, **kw), lambda rng: (rng.random(5) < 0.5,)),
     "learned_positions": Unit(
         lambda **kw: LearnedPositions(4, **kw), lambda rng: tokens_and_mask(rng)[:1]
     ),
@@ -45,9 +43,7 @@ UNITS = {
         lambda rng: (rng.uniform(-1, 1, (5, 85)), tokens_and_mask(rng, time=85)[1]),
         float32=True,
     ),
-    "mfcc": Unit(
-        lambda **kw: MFCC(3, **kw), lambda rng: tokens_and_mask(rng)[:1], float32=True
-    ),
+    "mfcc": Unit(lambda **kw: MFCC(3, **kw), lambda rng: tokens_and_mask(rng)[:1], float32=True),
     "pool_mask": Unit(
         lambda **kw: base.PoolMask(2, **kw), lambda rng: tokens_and_mask(rng, time=5)[1:]
     ),
@@ -59,9 +55,7 @@ UNITS = {
         lambda rng: tokens_and_mask(rng)[:1],
     ),
     "transformer_block": Unit(lambda **kw: TransformerBlock(2, 8, **kw), tokens_and_mask),
-    "transformer_block_cross": Unit(
-        lambda **kw: TransformerBlock(2, 8, cross=True, **kw), cross
-    ),
+    "transformer_block_cross": Unit(lambda **kw: TransformerBlock(2, 8, cross=True, **kw), cross),
     "zero_masked": Unit(ZeroMasked, tokens_and_mask, float32=True),
 }
 

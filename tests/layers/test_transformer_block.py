@@ -86,9 +86,7 @@ def test_nothing_to_attend_to_is_uniform_not_nan(cross):
     w = formulas.weights_of(block)
     w["query/kernel"], w["query/bias"] = 0 * w["query/kernel"], 0 * w["query/bias"]
     everything = np.ones_like(mask)
-    expected = formulas.transformer_block(
-        tokens.astype("float64"), everything, HEADS, w, context
-    )
+    expected = formulas.transformer_block(tokens.astype("float64"), everything, HEADS, w, context)
     np.testing.assert_allclose(found, expected, atol=TOLERANCE, rtol=0)
     _, found = gradients(
         lambda: block(tokens, nothing, *(() if context is None else (context,))),
