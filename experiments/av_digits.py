@@ -28,7 +28,7 @@ from experiments import common, official
 
 EPOCHS, BATCH, RATE = 4, 128, 2e-3
 SNR_DB, VARIANCE = -5.0, 0.25
-IMAGE = mk.Image(size=28, channels=1)
+IMAGE = mk.Image(size=14, channels=1)  # four components leave nothing finer
 AUDIO = mk.Audio(
     rate_hz=8000,
     seconds=0.8,
@@ -38,8 +38,8 @@ AUDIO = mk.Audio(
     augment={"spec_augment": {"time_masks": 1, "time_width": 6, "band_masks": 2, "band_width": 5}},
 )
 ENCODERS = {
-    "image": {"name": "cnn", "filters": (16, 32, 32)},
-    "audio": {"name": "cnn", "filters": (16, 32, 48)},
+    "image": {"name": "cnn", "filters": (16, 32, 48)},
+    "audio": {"name": "cnn", "filters": (16, 32, 48, 64), "dropout": 0.2},
 }
 MNIST = {"train": "train", "val": "train", "test": "t10k-first5000"}
 

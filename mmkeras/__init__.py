@@ -6,6 +6,7 @@ used, and every layer is registered with Keras the moment Keras is imported, so 
 """
 
 import importlib
+import sys
 from typing import Any
 
 import wrapt
@@ -56,11 +57,20 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def _register(keras: Any) -> None:
-    """Imports every module that registers classes, once Keras is there."""
+def _register(module: Any) -> None:
+    """Imports every module that registers classes, once Keras and what imports it are loaded."""
+    loading = (
+        name.startswith("mmkeras.")
+        and name != module.__name__
+        and getattr(other.__spec__, "_initializing", False)
+        for name, other in list(sys.modules.items())
+    )
+    if "keras" not in sys.modules or any(loading):
+        return  # the package that is being loaded calls this again when it is there
     importlib.import_module("mmkeras.models")
-    if keras.backend.backend() == "tensorflow":
+    if sys.modules["keras"].backend.backend() == "tensorflow":
         importlib.import_module("mmkeras.training")
 
 
-wrapt.register_post_import_hook(_register, "keras")
+for _name in ("keras", "mmkeras.assembly", *(f"mmkeras.{package}" for package in _PACKAGES)):
+    wrapt.register_post_import_hook(_register, _name)

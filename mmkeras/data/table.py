@@ -91,7 +91,8 @@ class Data:
         """
         rows = self._shard("train", shard)
         batch_size = checks.whole("batch_size", batch_size)
-        steps = len(rows) // batch_size
+        # All shards take as many steps, or synchronous readers would wait for each other.
+        steps = len(self._split("train")) // shard[1] // batch_size
         if not steps:
             raise ValueError(
                 f"`batch_size` must not exceed the number of training rows. Received: "

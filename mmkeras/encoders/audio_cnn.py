@@ -41,10 +41,10 @@ def audio_cnn(
         hop_seconds=modality.hop_seconds,
         name=f"{name}_log_mel",
     )(wave, mask)
-    if modality.features == "mfcc":
-        x = MFCC(modality.num_coefficients, name=f"{name}_mfcc")(x)
     if "spec_augment" in modality.augment:
         x = SpecAugment(**modality.augment["spec_augment"], name=f"{name}_spec_augment")(x)
+    if modality.features == "mfcc":
+        x = MFCC(modality.num_coefficients, name=f"{name}_mfcc")(x)
     x = keras.layers.Reshape((*x.shape[1:], 1), name=f"{name}_channel")(x)
     for i, width in enumerate(filters):
         x = keras.layers.Conv2D(

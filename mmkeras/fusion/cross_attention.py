@@ -17,7 +17,9 @@ class CrossAttentionFusion(Fusion):
 
     Pre-norm transformer blocks (Vaswani et al. 2017; as in ViLBERT's co-attention, Lu et al.
     2019, in one direction). pooled = masked mean of the normalised query tokens. Absent
-    modalities are represented by their learned tokens on both sides. Attention costs
+    modalities are represented by their learned tokens on both sides. Deviation: the context
+    starts with one learned token that is always there, so that a query may attend to nothing in
+    particular, and so that queries train when the context is a single vector. Attention costs
     O(T_query * T_others * D).
 
     Args:
@@ -56,6 +58,11 @@ class CrossAttentionFusion(Fusion):
     def build_fusion(self) -> None:
         """Builds the blocks."""
         wide, policy = (None, None, self.hidden_dim), self.dtype_policy
+        self.nothing = self.add_weight(
+            shape=(1, 1, self.hidden_dim),
+            initializer=keras.initializers.RandomNormal(stddev=0.02),
+            name="nothing",
+        )
         self.blocks = []
         for i in range(self.num_layers):
             block = TransformerBlock(
@@ -74,9 +81,12 @@ class CrossAttentionFusion(Fusion):
     def fuse(self, tokens: dict, masks: dict, present: Any, training: bool) -> dict:
         """Attends."""
         others = [m for m in self.modalities if m != self.query]
-        context = ops.concatenate([tokens[m] for m in others], axis=1)
-        context_mask = ops.concatenate([masks[m] for m in others], axis=1)
         x, mask = tokens[self.query], masks[self.query]
+        nothing = ops.cast(self.nothing, x.dtype) + ops.zeros_like(x[:, :1])
+        context = ops.concatenate([nothing, *(tokens[m] for m in others)], axis=1)
+        context_mask = ops.concatenate(
+            [ops.ones_like(mask[:, :1]), *(masks[m] for m in others)], axis=1
+        )
         for block in self.blocks:
             x = block(x, context_mask, context, training=training)
         x = self.norm(x)
