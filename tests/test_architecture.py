@@ -1,4 +1,4 @@
-"""The ranks of conventions: a package imports only lower ranks, and TensorFlow only where it may."""
+"""A package imports only lower ranks, and TensorFlow only where it may."""
 
 import ast
 import re

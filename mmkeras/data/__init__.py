@@ -2,7 +2,8 @@
 
 from mmkeras.data import scenes
 from mmkeras.data.check import Report, check
+from mmkeras.data.dataset import Data, Split
 from mmkeras.data.decode import decoder
-from mmkeras.data.table import Data, Split, table
+from mmkeras.data.table import table
 
 __all__ = ["Data", "Report", "Split", "check", "decoder", "scenes", "table"]

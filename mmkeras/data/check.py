@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from mmkeras.core import Number
 from mmkeras.data.columns import Column, read_files
-from mmkeras.data.table import Data, table
+from mmkeras.data.dataset import Data
+from mmkeras.data.table import table
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,10 @@ class Report:
 
 
 def check(train: Any, modalities: Any, target: Any = None, **kwargs: Any) -> Report:
-    """Reads the data as `table` does (same arguments) and reports instead of raising.
+    """Reads the data as `table` does (same arguments) and reports what it finds.
+
+    Unreadable items are listed instead of raised; a source that cannot be read at all, an unknown
+    column and a missing or unknown label raise as in `table`.
 
     Returns:
         A `Report` of shapes, missing items, unreadable files, label counts and duplicates across

@@ -156,12 +156,14 @@ def _decoded(name: str, modality: Modality, rows: Rows, cells: Any) -> Column:
             if missing(cell):
                 continue
             wave_ = np.asarray(cell)
-            if wave_.ndim != 1 or wave_.dtype.kind != "f" or not np.isfinite(wave_).all():
+            # Written so that NaN fails the comparison.
+            if wave_.ndim != 1 or wave_.dtype.kind != "f" or not (np.abs(wave_) <= 1.0).all():
                 raise ValueError(
                     f"Row {rows.numbers[row]} of {rows.where}, modality {name!r}: a wave must be a "
                     f"1-D float array in [-1, 1), without NaN. Received: shape {wave_.shape}, "
-                    f"dtype {wave_.dtype}, {np.count_nonzero(wave_ != wave_)} NaN. Divide 16-bit "
-                    "samples by 32768; None is an absent sound."
+                    f"dtype {wave_.dtype}, {np.count_nonzero(wave_ != wave_)} NaN, largest "
+                    f"{np.abs(wave_).max(initial=0)}. Divide 16-bit samples by 32768; None is an "
+                    "absent sound."
                 )
             part = wave_[: modality.num_samples]
             values[row, : len(part)], mask[row, : len(part)] = part, True

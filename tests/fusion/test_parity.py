@@ -97,9 +97,10 @@ def cross_attention(layer, inputs, w):
     """Blocks in which the query's tokens attend to the others'; pooled = mean of the norm."""
     tokens, masks = projected(layer, inputs, w)
     others = [m for m in layer.modalities if m != layer.query]
-    context = np.concatenate([tokens[m] for m in others], axis=1)
-    seen = np.concatenate([masks[m] for m in others], axis=1)
     x, mask = tokens[layer.query], masks[layer.query]
+    nothing = np.repeat(w["nothing"], len(x), axis=0)
+    context = np.concatenate([nothing, *(tokens[m] for m in others)], axis=1)
+    seen = np.concatenate([np.ones((len(x), 1), bool), *(masks[m] for m in others)], axis=1)
     for i in range(layer.num_layers):
         x = transformer_block(x, seen, layer.num_heads, under(w, f"block{i}"), context)
     x = layer_norm(x, under(w, "norm"))

@@ -1,0 +1,252 @@
+"""`Data`: adapted modalities, targets and splits, and the tf.data pipelines over them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from mmkeras.core import Modality, Target, checks
+from mmkeras.data import columns as column_family
+from mmkeras.data.augment import augmenter
+from mmkeras.data.columns import Column, Reader
+
+
+@dataclass(frozen=True)
+class Split:
+    """The rows of one split: a column per modality and an array per target."""
+
+    columns: dict[str, Column]
+    truth: dict[str, np.ndarray]
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(next(iter(self.columns.values())).index)
+
+    def take(self, rows: np.ndarray) -> "Split":
+        """Returns some rows."""
+        return Split(
+            {name: column.take(rows) for name, column in self.columns.items()},
+            {name: values[rows] for name, values in self.truth.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Data:
+    """Adapted modalities and targets, and the splits they were applied to.
+
+    Attributes:
+        modalities: name -> adapted spec, in declared order.
+        targets: name -> adapted target.
+        splits: "train" and, where given, "valid" and "test".
+        bad: split -> modality -> {row of its source (from 1): reason} of what was masked with
+            `on_bad="mask"`.
+        seed: of the shuffle and the augmentation.
+    """
+
+    modalities: dict[str, Modality]
+    targets: dict[str, Target]
+    splits: dict[str, Split]
+    bad: dict[str, dict[str, dict[int, str]]]
+    seed: int = 0
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Classes of the only target that has any."""
+        found = [t.classes for t in self.targets.values() if getattr(t, "classes", None)]
+        if len(found) != 1:
+            raise ValueError(
+                f"`data.classes` needs exactly one target with classes. Received: {len(found)}. "
+                "Use data.targets['name'].classes."
+            )
+        return found[0]
+
+    def train(
+        self,
+        batch_size: int,
+        *,
+        shuffle: bool = True,
+        augment: bool = True,
+        shard: tuple[int, int] = (0, 1),
+    ) -> tf.data.Dataset:
+        """Returns full batches `(x, y)` of the training rows, in a new order every epoch.
+
+        The order is a permutation of all rows, a function of the seed and the epoch alone (not
+        of TensorFlow's global seed); what does not fill a batch is left out and differs from
+        epoch to epoch. The cardinality is known, so `fit` needs no `steps_per_epoch`.
+
+        Args:
+            batch_size: rows per (global) batch.
+            shuffle: False keeps the rows' order.
+            augment: False leaves the modalities' `augment` out.
+            shard: (i, n): every n-th row from the i-th on, for n readers.
+
+        Raises:
+            ValueError: there are fewer rows than `batch_size`.
+        """
+        rows = self._shard("train", shard)
+        batch_size = checks.whole("batch_size", batch_size)
+        # All shards take as many steps, or synchronous readers would wait for each other.
+        steps = len(self._split("train")) // shard[1] // batch_size
+        if not steps:
+            raise ValueError(
+                f"`batch_size` must not exceed the number of training rows. Received: "
+                f"batch_size={batch_size}, rows={len(rows)}. Choose a smaller batch."
+            )
+        load = self._loader("train", augment)
+
+        def epoch_of(number: Any) -> tf.data.Dataset:
+            key = tf.stack([tf.cast(number, tf.uint32), tf.constant(self.seed, tf.uint32)])
+            order = rows
+            if shuffle:
+                order = tf.random.experimental.stateless_shuffle(rows, tf.cast(key, tf.int64))
+            chosen = tf.data.Dataset.from_tensor_slices(order)
+            seeds = tf.data.Dataset.range(steps).map(lambda step: key + tf.cast(step, tf.uint32))
+            return tf.data.Dataset.zip(chosen.batch(batch_size, drop_remainder=True), seeds)
+
+        batches = _epoch_number(self.seed).flat_map(epoch_of)
+        batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
+        return batches.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+
+    def valid(self, batch_size: int, **kwargs: Any) -> tf.data.Dataset:
+        """Returns every validation row once; see `batches`."""
+        return self.batches("valid", batch_size, **kwargs)
+
+    def test(self, batch_size: int, **kwargs: Any) -> tf.data.Dataset:
+        """Returns every test row once; see `batches`."""
+        return self.batches("test", batch_size, **kwargs)
+
+    def batches(
+        self, split: str, batch_size: int, *, shard: tuple[int, int] = (0, 1)
+    ) -> tf.data.Dataset:
+        """Returns every row of a split once and in order, in batches `(x, y)`.
+
+        The rows are spread evenly, so that batches differ by at most one row and every replica
+        gets some: no batch is left with a handful of rows.
+
+        Args:
+            split: name of a split.
+            batch_size: largest batch.
+            shard: (i, n): every n-th row from the i-th on.
+        """
+        rows = self._shard(split, shard)
+        steps = -(-len(rows) // checks.whole("batch_size", batch_size))
+        edges = np.linspace(0, len(rows), steps + 1).astype(np.int32)
+        load = self._loader(split, augment=False)
+        bounds = tf.data.Dataset.from_tensor_slices((edges[:-1], edges[1:]))
+        return bounds.map(
+            lambda a, b: load(rows[a:b], None), num_parallel_calls=tf.data.AUTOTUNE
+        ).prefetch(2)
+
+    def _split(self, name: str) -> Split:
+        if name not in self.splits:
+            raise ValueError(
+                f"There is no split {name!r}. Received: {sorted(self.splits)}. "
+                f"Pass `{name}=` to mk.data.table(...)."
+            )
+        return self.splits[name]
+
+    def _shard(self, split: str, shard: tuple[int, int]) -> Any:
+        number, count = shard
+        if not 0 <= number < count:
+            raise ValueError(f"`shard` must be (i, n) with 0 <= i < n. Received: {shard}.")
+        rows = np.arange(len(self._split(split)), dtype=np.int32)[number::count]
+        if not len(rows):
+            raise ValueError(f"Shard {shard} of {split!r} has no rows. Use fewer shards.")
+        return tf.constant(rows)
+
+    def _loader(self, split: str, augment: bool) -> Any:
+        """Returns rows (B,), seed (2,) -> (x, y)."""
+        held = self._split(split)
+        readers = {m: Reader(spec, held.columns[m]) for m, spec in self.modalities.items()}
+        augmenters = {m: augmenter(spec) for m, spec in self.modalities.items() if augment}
+        targets = {name: tf.constant(values) for name, values in held.truth.items()}
+
+        def load(rows: Any, seed: Any) -> Any:
+            x = {}
+            for number, (name, reader) in enumerate(readers.items()):
+                value, mask = reader(rows)
+                if augmenters.get(name):
+                    value = augmenters[name](
+                        value, mask, seed + tf.constant([0, 7919 * number], tf.uint32)
+                    )
+                x[name], x[f"{name}_mask"] = value, mask
+            y = {name: tf.gather(values, rows) for name, values in targets.items()}
+            return (x, y) if y else (x,)
+
+        return load
+
+    def cache(self) -> "Data":
+        """Returns the same data with every distinct item decoded once and held in memory.
+
+        The raw items stay too, for `raw`.
+        """
+        splits = {
+            name: replace(
+                split,
+                columns={m: _decode_all(self.modalities[m], c) for m, c in split.columns.items()},
+            )
+            for name, split in self.splits.items()
+        }
+        return replace(self, splits=splits)
+
+    def raw(self, split: str, rows: Sequence[int]) -> dict[str, np.ndarray]:
+        """Returns rows as a serving request holds them: encoded bytes, UTF-8, numbers."""
+        held, rows = self._split(split), np.asarray(rows)
+        return {
+            m: column_family.encode(spec, held.columns[m], rows)
+            for m, spec in self.modalities.items()
+        }
+
+    def take(self, split: str, rows: np.ndarray) -> "Data":
+        """Returns the data with some rows of a split."""
+        return replace(self, splits={**self.splits, split: self._split(split).take(rows)})
+
+    def without(self, split: str, modality: str, rows: np.ndarray) -> "Data":
+        """Returns the data with a modality made absent in some rows of a split."""
+        held = self._split(split)
+        if modality not in self.modalities:
+            raise ValueError(f"Unknown modality {modality!r}. Known: {list(self.modalities)}.")
+        columns = {**held.columns, modality: _absent(held.columns[modality], np.asarray(rows))}
+        return replace(self, splits={**self.splits, split: replace(held, columns=columns)})
+
+
+def _epoch_number(seed: int) -> tf.data.Dataset:
+    """Returns one number: a new one at every iteration, a function of the seed and their count.
+
+    As `tf.data.Dataset.random(seed, rerandomize_each_iteration=True).take(1)`, which however mixes
+    TensorFlow's global seed in.
+    """
+    numbers = tf.raw_ops.RandomDatasetV2(
+        seed=seed,
+        seed2=1,
+        seed_generator=tf.raw_ops.DummySeedGenerator(),
+        rerandomize_each_iteration=True,
+        output_types=[tf.int64],
+        output_shapes=[()],
+    )
+    return tf.data.experimental.from_variant(numbers, tf.TensorSpec((), tf.int64)).take(1)
+
+
+def _absent(column: Column, rows: np.ndarray) -> Column:
+    """Points some rows to a new, absent item."""
+    empty = column.items[:1].copy()
+    empty[0] = b"" if empty.dtype.kind == "O" else 0 if column.form == "decoded" else np.nan
+    mask = None
+    if column.mask is not None:
+        mask = np.concatenate([column.mask, np.zeros_like(column.mask[:1])])
+    index = column.index.copy()
+    index[rows] = len(column.items)
+    origin = None if column.origin is None else _absent(column.origin, rows)
+    return Column(column.form, np.concatenate([column.items, empty]), index, mask, origin)
+
+
+def _decode_all(modality: Modality, column: Column, chunk: int = 256) -> Column:
+    if column.form == "decoded":
+        return column
+    reader = Reader(modality, column)
+    ids = tf.data.Dataset.range(len(column.items)).batch(chunk)
+    parts = list(ids.map(reader.decode, num_parallel_calls=tf.data.AUTOTUNE).as_numpy_iterator())
+    values, masks = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Column("decoded", values, column.index, masks, column)
