@@ -18,7 +18,7 @@ import mmkeras as mk
 from experiments import common
 from mmkeras.data import scenes
 
-SIZE, SCENES, EPOCHS, BATCH = 48, 2400, 12, 64
+SIZE, OBJECTS, SCENES, EPOCHS, BATCH = 40, 2, 2400, 10, 64
 
 
 def train(data: mk.data.Data, encoders: dict, fusion: str, epochs: int, run_dir) -> keras.Model:
@@ -47,8 +47,8 @@ def main() -> None:
     start = time.time()
     shutil.rmtree(args.out, ignore_errors=True)
     count, epochs = (120, 1) if args.quick else (SCENES, EPOCHS)
-    rows = scenes.questions(count, seed=1, size=SIZE)
-    held_out = scenes.questions(max(count // 5, 60), seed=2, size=SIZE)
+    rows = scenes.questions(count, seed=1, size=SIZE, max_objects=OBJECTS)
+    held_out = scenes.questions(max(count // 5, 60), seed=2, size=SIZE, max_objects=OBJECTS)
     image, question = mk.Image(size=SIZE), mk.Text(length=12)
 
     data = mk.data.table(rows, {"image": image, "question": question}, "answer", valid=held_out)
@@ -84,7 +84,7 @@ def main() -> None:
     print(f"SavedModel:   {folder}")
     print(f"Parity with Keras on {len(some)} rows, largest difference: {parity['answer']:.1e}")
     print(
-        f"Served without a picture: {asked!r} -> {answer['answer_label'][0]!r} "
+        f"Served without a picture: {asked!r} -> '{answer['answer_label'][0]}' "
         f"({answer['answer_scores'].max():.2f})"
     )
     print(f"Done in {time.time() - start:.0f} s.")
