@@ -4,7 +4,10 @@
 
 MNIST pictures paired with FSDD recordings of the same digit. Degradation, fixed and seeded:
 pictures are rebuilt from the leading principal components of the training pictures up to 25 % of
-the variance (4 components); recordings get white noise at -5 dB SNR, drawn per row. Rows: picture
+the variance (4 components); recordings are cut or padded to one second and get white noise at
+-5 dB SNR over the whole second, drawn per row (this reading of the recipe gives the reference
+perceptron of the set its published accuracy on recordings; noise on the spoken part alone is
+harder). Rows: picture
 only, recording only, every fusion of `mmkeras.fusion.FUSIONS`, the majority digit; each fusion
 also with one modality missing in half of the test rows, and the default fusion once more trained
 with a modality missing in 30 % of the training rows. Chosen on the validation pairs.
@@ -26,20 +29,20 @@ import numpy as np
 import mmkeras as mk
 from experiments import common, official
 
-EPOCHS, BATCH, RATE = 4, 128, 2e-3
+EPOCHS, BATCH, RATE = 3, 128, 2e-3
 SNR_DB, VARIANCE = -5.0, 0.25
 IMAGE = mk.Image(size=14, channels=1)  # four components leave nothing finer
 AUDIO = mk.Audio(
     rate_hz=8000,
-    seconds=0.8,
+    seconds=1.0,
     num_bands=32,
-    window_seconds=0.032,
-    hop_seconds=0.020,
-    augment={"spec_augment": {"time_masks": 1, "time_width": 6, "band_masks": 2, "band_width": 5}},
+    window_seconds=0.050,
+    hop_seconds=0.032,
+    augment={"spec_augment": {"time_masks": 1, "time_width": 4, "band_masks": 2, "band_width": 5}},
 )
 ENCODERS = {
     "image": {"name": "cnn", "filters": (16, 32, 48)},
-    "audio": {"name": "cnn", "filters": (16, 32, 48, 64), "dropout": 0.2},
+    "audio": {"name": "cnn", "filters": (16, 32, 64), "dropout": 0.2},
 }
 MNIST = {"train": "train", "val": "train", "test": "t10k-first5000"}
 
@@ -74,10 +77,12 @@ def blurred(images: np.ndarray, mean: np.ndarray, components: np.ndarray) -> np.
 
 
 def noisy(clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns a 16-bit wave with white noise at SNR_DB, its peak at 0.9."""
-    power = float(np.mean(clean.astype(np.float64) ** 2))
-    noise = rng.normal(0.0, np.sqrt(power * 10 ** (-SNR_DB / 10)), len(clean))
-    mixed = clean + noise
+    """Returns one second as a 16-bit wave with white noise at SNR_DB, its peak at 0.9."""
+    window = np.zeros(AUDIO.num_samples)
+    part = clean[: len(window)]
+    window[: len(part)] = part
+    power = float(np.mean(window**2))
+    mixed = window + rng.normal(0.0, np.sqrt(power * 10 ** (-SNR_DB / 10)), len(window))
     return (np.round(mixed / np.abs(mixed).max() * 0.9 * 32768) / 32768).astype(np.float32)
 
 
