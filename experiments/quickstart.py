@@ -45,7 +45,8 @@ def main() -> None:
     """Runs the main job and prints what it found."""
     args = common.arguments(__doc__)
     start = time.time()
-    shutil.rmtree(args.out, ignore_errors=True)
+    for made in ("film", "question_only", "serving"):
+        shutil.rmtree(args.out / made, ignore_errors=True)
     count, epochs = (120, 1) if args.quick else (SCENES, EPOCHS)
     rows = scenes.questions(count, seed=1, size=SIZE, max_objects=OBJECTS)
     held_out = scenes.questions(max(count // 5, 60), seed=2, size=SIZE, max_objects=OBJECTS)
@@ -62,7 +63,7 @@ def main() -> None:
     )
     blind = mk.data.table(rows, {"question": question}, "answer", valid=held_out)
     question_only = train(
-        blind, {"question": lstm}, "concatenation", max(1, epochs // 3), args.out / "question_only"
+        blind, {"question": lstm}, "concatenation", epochs, args.out / "question_only"
     )
 
     folder = mk.export.saved_model(model, data.modalities, args.out / "serving" / "1")

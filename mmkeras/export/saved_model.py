@@ -15,7 +15,7 @@ import tensorflow as tf
 import mmkeras
 from mmkeras.core import Modality, to_json
 from mmkeras.data import decoder
-from mmkeras.heads import Classifier, MultiLabel
+from mmkeras.heads import Classifier, MultiLabel, head_of
 
 
 def saved_model(
@@ -144,7 +144,7 @@ def _repeat(name: str, items: Any, batch: Any) -> Any:
 def _outputs(model: keras.Model, predictions: dict) -> dict:
     out = dict(predictions)
     for name, value in predictions.items():
-        head = model.get_layer(name)
+        head = head_of(model, name)
         if isinstance(head, Classifier):
             out[f"{name}_scores"] = tf.nn.softmax(value)
             out[f"{name}_label"] = tf.gather(tf.constant(head.classes), tf.argmax(value, axis=1))
@@ -155,9 +155,9 @@ def _outputs(model: keras.Model, predictions: dict) -> dict:
 
 def _describe(folder: Path, model: keras.Model, modalities: Mapping[str, Modality]) -> None:
     classes = {
-        name: list(model.get_layer(name).classes)
+        name: list(head_of(model, name).classes)
         for name in model.output_names
-        if hasattr(model.get_layer(name), "classes")
+        if hasattr(head_of(model, name), "classes")
     }
     about = {
         **json.loads(to_json(modalities)),

@@ -53,6 +53,11 @@ class Head(keras.layers.Layer):
         return {**super().get_config(), "dropout": self.dropout}
 
 
+def head_of(model: keras.Model, output: str) -> keras.layers.Layer | None:
+    """Returns the layer that has the name of an output, or None (a head of one's own)."""
+    return next((layer for layer in model.layers if layer.name == output), None)
+
+
 def class_names(classes: Any) -> tuple[str, ...]:
     """Returns the names, or raises: at least two, all different, in an order."""
     names = range(classes) if isinstance(classes, Integral) else classes

@@ -7,13 +7,14 @@ the step: forward + loss + backward in one `tf.function(jit_compile=...)` per re
 made dense, summed over replicas, clipped, applied. One replica equals two to float rounding.
 """
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from mmkeras.core import register
+from mmkeras.core import checks, register
 from mmkeras.training import private
 from mmkeras.training.inputs import check_batch
 
@@ -41,24 +42,24 @@ class Model(keras.Model):
         Args:
             optimizer: name or instance.
             loss: as in Keras; the heads' default losses when None.
-            metrics: as in Keras; the heads' default metrics when None.
+            metrics: as in Keras; the heads' default metrics when it and `loss` are None.
             jit: True compiles forward, loss and backward of each replica with XLA; False never;
                 "auto" compiles when a GPU or TPU is visible (on a CPU, XLA speeds recurrent and
                 transformer models up and slows convolutions down: measure, then pin it).
                 `model.jit` tells what was resolved.
-            clip_norm: global norm to which the summed gradients are clipped.
+            clip_norm: global norm, above 0, to which the summed gradients are clipped.
             **kwargs: `loss_weights`, `weighted_metrics`, `run_eagerly` of Keras.
 
         Raises:
             ValueError: a Keras option that is wrong on several replicas, with its replacement.
         """
-        jit = _resolve_jit(jit)
-        _refuse(kwargs, optimizer)
+        _check_options(jit, clip_norm)
+        _refuse(kwargs, optimizer, self.distribute_strategy.num_replicas_in_sync)
         if loss is None:
             loss = self._head_defaults("default_loss")
             if metrics is None:
                 metrics = self._head_defaults("default_metrics")
-        if self.built and not all(
+        if tf.distribute.get_strategy() is not self.distribute_strategy or not all(
             self.distribute_strategy.extended.variable_created_in_scope(v.value)
             for v in self.variables
         ):
@@ -74,8 +75,11 @@ class Model(keras.Model):
 
     @property
     def jit(self) -> bool:
-        """Whether the training step is compiled with XLA, as `compile(jit=...)` resolved it."""
-        return self._mm_options["jit"]
+        """Whether the training step is compiled with XLA: `compile(jit=...)`, resolved here."""
+        jit = getattr(self, "_mm_options", {"jit": False})["jit"]
+        if jit != "auto":
+            return jit
+        return bool(tf.config.list_physical_devices("GPU") or tf.config.list_logical_devices("TPU"))
 
     def _head_defaults(self, what: str) -> dict:
         defaults = {
@@ -105,6 +109,7 @@ class Model(keras.Model):
         """Trains as `keras.Model.fit`; a `tf.data.Dataset` shuffles itself."""
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)
+            _check_divisible(self.distribute_strategy.num_replicas_in_sync, x)
         return super().fit(x, *args, **kwargs)
 
     def train_step(self, data: Any) -> dict:
@@ -164,14 +169,16 @@ class Model(keras.Model):
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         """Builds optimizer, metrics and losses in the strategy's scope, reading no data."""
         if iterator is not None:
-            data_batch = _element_spec(iterator)
+            data_batch = private.element_spec(iterator)
         if data_batch is None:
             return
         check_batch(self, data_batch)
         with self.distribute_strategy.scope():
             if self.optimizer is not None and not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)
-            private.build_from_spec(self, tf.nest.map_structure(_Shaped, data_batch))
+            private.build_from_spec(
+                self, tf.nest.map_structure(lambda s: None if s is None else _Shaped(s), data_batch)
+            )
 
     def make_train_function(self, force: bool = False) -> Any:
         """Builds the function that `fit` calls: one step on every replica."""
@@ -199,11 +206,29 @@ class Model(keras.Model):
     def _replicated(self, step: Any) -> Any:
         strategy = self.distribute_strategy
 
-        def run(iterator: Any) -> Any:
-            logs = strategy.run(step, args=(next(iterator),))
+        def one(batch: Any) -> Any:
+            logs = strategy.run(step, args=(batch,))
             return tf.nest.map_structure(lambda v: strategy.reduce("MEAN", v, axis=None), logs)
 
-        return run if self.run_eagerly else tf.function(run, reduce_retracing=True)
+        if self.run_eagerly:
+            return lambda iterator: one(next(iterator))
+        on_iterator = tf.function(lambda iterator: one(next(iterator)), reduce_retracing=True)
+        on_batch = tf.function(one, reduce_retracing=True)
+
+        def run(iterator: Any) -> Any:
+            # train_on_batch and test_on_batch come with a Python generator of one batch.
+            if inspect.isgenerator(iterator):
+                batch = next(iterator)
+                return on_batch(
+                    tf.nest.map_structure(
+                        lambda v: None if v is None else tf.convert_to_tensor(v), batch
+                    )
+                )
+            return on_iterator(iterator)
+
+        for name in ("get_concrete_function", "experimental_get_tracing_count"):
+            setattr(run, name, getattr(on_iterator, name))
+        return run
 
 
 class _Shaped:
@@ -215,23 +240,26 @@ class _Shaped:
         self.dtype = spec.dtype.name if hasattr(spec.dtype, "name") else spec.dtype
 
 
-def _element_spec(iterator: Any) -> Any:
-    """Returns the spec of one replica's batch from a Keras epoch iterator."""
-    spec = iterator._distributed_dataset.element_spec
-    return tf.nest.map_structure(
-        lambda s: s._value_specs[0] if hasattr(s, "_value_specs") else s, spec
-    )
-
-
-def _resolve_jit(jit: bool | str) -> bool:
-    if jit == "auto":
-        return bool(tf.config.list_physical_devices("GPU") or tf.config.list_logical_devices("TPU"))
-    if not isinstance(jit, bool):
+def _check_options(jit: bool | str, clip_norm: float | None) -> None:
+    if not isinstance(jit, bool) and jit != "auto":
         raise ValueError(f"`jit` must be True, False or 'auto'. Received: jit={jit!r}.")
-    return jit
+    if clip_norm is not None and checks.real("clip_norm", clip_norm) == 0.0:
+        raise ValueError(
+            "`clip_norm` must be above 0, or nothing would train. Received: 0. None clips nothing."
+        )
 
 
-def _refuse(kwargs: Mapping, optimizer: Any) -> None:
+def _check_divisible(replicas: int, dataset: tf.data.Dataset) -> None:
+    """Raises when a batch cannot be shared evenly: the mean of every replica counts alike."""
+    rows = tf.nest.flatten(dataset.element_spec)[0].shape[:1]
+    if rows and rows[0] is not None and rows[0] % replicas:
+        raise ValueError(
+            f"The batch must divide evenly over {replicas} replicas. Received: {rows[0]} rows. "
+            "Choose a batch size that the number of replicas divides."
+        )
+
+
+def _refuse(kwargs: Mapping, optimizer: Any, replicas: int) -> None:
     """Raises for the Keras options that are wrong (or fail) on more than one replica."""
     if "jit_compile" in kwargs:
         raise ValueError("mmkeras compiles per replica: use `jit=` instead of `jit_compile=`.")
@@ -240,7 +268,7 @@ def _refuse(kwargs: Mapping, optimizer: Any) -> None:
             "`steps_per_execution` must be 1: Keras' own fails on several replicas. Received: "
             f"{kwargs['steps_per_execution']}. Leave it out."
         )
-    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+    if replicas == 1:
         return
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     for option, instead in (

@@ -1,18 +1,33 @@
 """The private Keras names that mmkeras needs, all of them here, each checked at import.
 
 `_symbolic_build` and `_maybe_symbolic_build` are where `fit` reads a batch to build metrics and
-optimizer; `_loss_tracker` is the mean that `fit` logs as "loss". Keras has no public way to any
-of them, which is why `setup.py` bounds Keras to the minor version these were tested on.
+optimizer; `_loss_tracker` is the mean that `fit` logs as "loss"; `_distributed_dataset` is the
+dataset behind the iterator of an epoch. Keras has no public way to any of them, which is why
+`setup.py` bounds Keras to the minor version these were tested on.
 """
 
-import keras
+import inspect
+from typing import Any
 
-NAMES = ("_maybe_symbolic_build", "_symbolic_build", "_get_metrics_result_or_logs")
+import keras
+import tensorflow as tf
+
+NAMES = ("_maybe_symbolic_build", "_symbolic_build")
 
 
 def check() -> None:
     """Raises ImportError when this Keras lacks a private name that mmkeras builds on."""
     missing = [name for name in NAMES if not hasattr(keras.Model, name)]
+    probe = keras.Sequential()
+    probe.compile(loss="mse")
+    if not hasattr(probe, "_loss_tracker"):
+        missing.append("_loss_tracker")
+    iterator = inspect.unwrap(keras.Model.fit).__globals__.get("TFEpochIterator")
+    if (
+        "_distributed_dataset"
+        not in getattr(getattr(iterator, "__init__", None), "__code__", check.__code__).co_names
+    ):
+        missing.append("_distributed_dataset")
     if missing:
         raise ImportError(
             f"mmkeras needs the private Keras names {missing}, which Keras {keras.__version__} "
@@ -22,16 +37,18 @@ def check() -> None:
 
 def loss_tracker(model: keras.Model) -> keras.metrics.Mean:
     """Returns the metric that `fit` logs as "loss"."""
-    tracker = getattr(model, "_loss_tracker", None)
-    if tracker is None:
-        raise ImportError(
-            f"mmkeras needs `Model._loss_tracker`, which Keras {keras.__version__} does not have "
-            "after compile(). Install the tested version: pip install 'keras>=3.15.1,<3.16'."
-        )
-    return tracker
+    return model._loss_tracker
 
 
-def build_from_spec(model: keras.Model, element_spec: object) -> None:
+def element_spec(iterator: Any) -> Any:
+    """Returns the spec of one replica's batch from the iterator of an epoch."""
+    spec = iterator._distributed_dataset.element_spec
+    return tf.nest.map_structure(
+        lambda s: s._value_specs[0] if hasattr(s, "_value_specs") else s, spec
+    )
+
+
+def build_from_spec(model: keras.Model, element_spec: Any) -> None:
     """Builds metrics, losses and optimizer from the spec of a batch, without reading data."""
     model._symbolic_build(data_batch=element_spec)
 

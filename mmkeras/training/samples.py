@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mmkeras.heads import Classifier, MultiLabel
+from mmkeras.heads import Classifier, MultiLabel, head_of
 
 
 class Samples(keras.callbacks.Callback):
@@ -14,7 +14,7 @@ class Samples(keras.callbacks.Callback):
 
     Tags: `samples/<modality>` with the pictures or sounds, in the order of the rows, and
     `samples/table`, one line per row: texts and numbers, whether each modality is present,
-    truth and prediction per head. Only the first replica's process writes.
+    truth and prediction per head.
 
     Args:
         log_dir: folder of the event file.
@@ -39,7 +39,7 @@ class Samples(keras.callbacks.Callback):
         """Predicts the rows and writes them."""
         if self.writer is None:
             self.writer = tf.summary.create_file_writer(self.log_dir)
-        outputs = self.model(self.x, training=False)
+        outputs = self.model.predict_on_batch(self.x)
         with self.writer.as_default(step=epoch):
             for name, modality in self.data.modalities.items():
                 self._media(name, modality)
@@ -72,7 +72,7 @@ class Samples(keras.callbacks.Callback):
             for head in heads:
                 known = head in self.y
                 truth = self._said(head, self.y[head][row].numpy(), truth=True) if known else ""
-                cells += [truth, self._said(head, outputs[head][row].numpy(), truth=False)]
+                cells += [truth, self._said(head, outputs[head][row], truth=False)]
             lines.append(f"| {row} | " + " | ".join(cells) + " |")
         return "\n".join(lines)
 
@@ -88,7 +88,7 @@ class Samples(keras.callbacks.Callback):
         return "present"
 
     def _said(self, head: str, value: np.ndarray, truth: bool) -> str:
-        layer = self.model.get_layer(head)
+        layer = head_of(self.model, head)
         if isinstance(layer, Classifier):
             if truth:
                 return layer.classes[int(value)]

@@ -160,6 +160,21 @@ def test_one_trace_per_shape(rng):
     assert model.test_function.experimental_get_tracing_count() == 1
 
 
+def test_train_and_test_on_batch_take_the_same_step_without_retracing(rng):
+    x, y = batch(rng)
+    whole, single = build(), build()
+    single.set_weights(whole.get_weights())
+    expected = whole.fit(dataset(x, y, size=12), epochs=1, verbose=0).history["loss"][0]
+    assert single.test_on_batch(x, y, return_dict=True)["loss"] == pytest.approx(expected, rel=1e-6)
+    assert single.train_on_batch(x, y, return_dict=True)["loss"] == pytest.approx(
+        expected, rel=1e-6
+    )
+    for a, b in zip(whole.get_weights(), single.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-7)
+    later = [single.train_on_batch(x, y, return_dict=True)["loss"] for _ in range(3)]
+    assert later[2] < later[0] < expected
+
+
 def test_two_heads_log_their_own_loss(rng):
     x, y = batch(rng)
     heads = {"label": mk.heads.Classifier(CLASSES), "size": mk.heads.Regressor()}
@@ -181,6 +196,17 @@ def test_run_eagerly_takes_the_same_step(rng):
         model.fit(dataset(x, y), epochs=1, verbose=0)
     for a, b in zip(graph.get_weights(), eager.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_a_head_of_ones_own_is_logged_and_exported(rng, tmp_path):
+    x, y = batch(rng)
+    heads = {"label": lambda fused: keras.layers.Dense(3, name="mine")(fused["pooled"])}
+    model = mk.assemble(SPECS, heads=heads, fusion="concatenation", hidden_dim=8)
+    model.compile("sgd", {"label": keras.losses.SparseCategoricalCrossentropy(from_logits=True)})
+    model.fit(dataset(x, y), epochs=1, verbose=0)
+    path = mk.export.saved_model(model, SPECS, tmp_path / "1")
+    signature = tf.saved_model.load(str(path)).signatures["serving_default"]
+    assert set(signature.structured_outputs) == {"label"}
 
 
 @pytest.mark.parametrize(
@@ -209,6 +235,9 @@ def test_compile_refuses_what_would_be_wrong():
         build(jit_compile=True)
     with pytest.raises(ValueError, match="`steps_per_execution` must be 1.*Received: 4"):
         build(steps_per_execution=4)
+    for norm in (0, -1.0):
+        with pytest.raises(ValueError, match="`clip_norm` must"):
+            build(clip_norm=norm)
     inputs = keras.Input((2,), name="x")
     model = mk.Model({"x": inputs}, {"y": keras.layers.Dense(1, name="y")(inputs)})
     with pytest.raises(ValueError, match=r"a loss for every output.*\['y'\].*loss="):
