@@ -9,6 +9,8 @@ COPY setup.py pyproject.toml Makefile README.md ./
 COPY mmkeras mmkeras
 RUN python -m venv .venv && .venv/bin/pip install --no-cache-dir -e ".[$EXTRA]" \
     && touch .venv/.installed
+COPY .ci .ci
+COPY CHANGELOG.md CONTRIBUTING.md ./
 COPY experiments experiments
 COPY tests tests
 ENV PATH="/opt/mmkeras/.venv/bin:$PATH" TF_CPP_MIN_LOG_LEVEL=3
@@ -16,6 +18,7 @@ CMD ["make", "quickstart"]
 
 # Serving an export:    docker build -t vqa --target serve --build-arg MODEL=runs/quickstart/serving .
 #                       docker run --rm -p 8501:8501 vqa
+# Not tested on this image; exports are tested through TensorFlow's session loader, which it uses.
 FROM tensorflow/serving:2.19.1 AS serve
 ARG MODEL=runs/quickstart/serving
 COPY ${MODEL} /models/model

@@ -19,8 +19,8 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 $(BIN)/python:
-	$(PYTHON) -c 'import sys; assert sys.version_info[:2] >= (3, 11), "mmkeras needs Python 3.11-3.13: make PYTHON=python3.12 ..."'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -c 'import sys; v = sys.version_info; assert (3, 11) <= v[:2] < (3, 14), "mmkeras needs Python 3.11-3.13: make PYTHON=python3.12 ..."'
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.installed: setup.py | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -e .

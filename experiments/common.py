@@ -39,6 +39,12 @@ def arguments(doc: str, **more: dict) -> argparse.Namespace:
     for name, keywords in more.items():
         parser.add_argument(f"--{name.replace('_', '-')}", **keywords)
     args = parser.parse_args()
+    if "--data" in doc and args.data is None:
+        parser.error("--data must name the folder of the data set (see above for its layout)")
+    known = more.get("rows", {}).get("default", "").split(",")
+    for row in getattr(args, "rows", "").split(","):
+        if row and row not in known:
+            parser.error(f"--rows must be some of {','.join(known)}; received {row!r}")
     args.seeds = [int(s) for s in args.seeds.split(",")]
     args.out = Path(args.out)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -66,7 +72,9 @@ class Results:
     def __init__(self, name: str, args: argparse.Namespace) -> None:
         """Reads what an earlier, interrupted call has measured."""
         self.name, self.out, self.start = name, args.out, time.time()
-        self.parts = self.out / ("quick" if args.quick else "runs")
+        # Quick and tuning runs never stand in for the real ones.
+        kind = "quick" if args.quick else "runs"
+        self.parts = self.out / ("tune_" * getattr(args, "tune", False) + kind)
         self.parts.mkdir(exist_ok=True)
         self.rows: dict[tuple, dict] = {}
 
@@ -84,7 +92,7 @@ class Results:
             folder.mkdir(parents=True, exist_ok=True)
             print(f"--- {self.name}: {row}, seed {seed}", flush=True)
             keras.backend.clear_session()
-            measured = measure(folder)
+            measured = {**measure(folder), "commit": commit()}
             _write(file, measured)
         for key, value in measured["values"].items():
             self.add(row, key, value, measured["parameters"])

@@ -1,8 +1,8 @@
 """Fetches the official files of the experiments' data sets and lays them out as they read them.
 
 Source archives are packed anew by their host, so that a checksum of the archive would not last:
-the files inside are checked instead (SHA-256 over names and contents). Nothing is put in place
-before its check has passed.
+the training part inside is checked instead (SHA-256 over names and contents), and MNIST by the MD5
+of its files. Nothing of a set is put in place before its check has passed.
 """
 
 import csv
@@ -67,7 +67,7 @@ def av_digits(folder: Path) -> None:
     Pairs follow the rule of the set (same digit; recordings 10-49 for training, 5-9 for
     validation, 0-4 for test) with a seed of our own: other pairs than in a packed copy.
     """
-    if (folder / "pairs_train.csv").exists():
+    if all((folder / f"pairs_{split}.csv").exists() for split in ("train", "val", "test")):
         return
     recordings = {
         f"recordings/{Path(path).name}": content
@@ -108,9 +108,13 @@ def _pair(path: Path, labels: np.ndarray, first: int, takes: range) -> None:
 
 
 def _archive(name: str, origin: str) -> dict[str, bytes]:
-    path = keras.utils.get_file(f"mmkeras-{name}.zip", origin)
-    with zipfile.ZipFile(path) as file:
-        return {i.filename: file.read(i) for i in file.infolist() if not i.is_dir()}
+    path = Path(keras.utils.get_file(f"mmkeras-{name}.zip", origin))
+    try:
+        with zipfile.ZipFile(path) as file:
+            return {i.filename: file.read(i) for i in file.infolist() if not i.is_dir()}
+    except zipfile.BadZipFile as error:
+        path.unlink()  # or the next try would find it in the cache
+        raise ValueError(f"The download of {origin} was cut short. Run it again.") from error
 
 
 def _check(what: str, got: str, expected: str) -> None:

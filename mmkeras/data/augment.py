@@ -51,8 +51,8 @@ def _keras_layer(make: Callable[..., Any]) -> Callable:
     return op
 
 
-_BLACK = {"fill_mode": "constant", "fill_value": 0.0}
-_BYTES = {"value_range": (0, 255)}
+_BLACK = {"fill_mode": "constant", "fill_value": 0.0, "dtype": "float32"}
+_BYTES = {"value_range": (0, 255), "dtype": "float32"}
 
 
 def _time_shift(modality: Modality, seconds: float = 0.1) -> Callable:
@@ -92,7 +92,9 @@ def _both(fraction: Any) -> Any:
 
 OPS: dict[str, dict[str, Callable]] = {
     "image": {
-        "flip": _keras_layer(lambda mode="horizontal": keras.layers.RandomFlip(mode)),
+        "flip": _keras_layer(
+            lambda mode="horizontal": keras.layers.RandomFlip(mode, dtype="float32")
+        ),
         "translate": _keras_layer(
             lambda fraction=0.1: keras.layers.RandomTranslation(fraction, fraction, **_BLACK)
         ),

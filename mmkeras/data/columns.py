@@ -3,7 +3,7 @@
 import io
 import wave
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ class Column:
         items: (U, ...) one entry per distinct item; an absent one is "" or NaN.
         index: (N,) row -> item.
         mask: (U, *mask_shape) of decoded items, else None.
+        faults: item -> reason, of items known to be unreadable before any decoding.
         origin: the column that was decoded into this one, if any: what a request would hold.
     """
 
@@ -31,6 +32,7 @@ class Column:
     index: np.ndarray
     mask: np.ndarray | None = None
     origin: "Column | None" = None
+    faults: dict[int, str] = field(default_factory=dict)
 
     def take(self, rows: np.ndarray) -> "Column":
         """Returns some rows."""
@@ -78,7 +80,7 @@ def make(
         items = [b"" if missing(c) else _encoded(c) for c in cells]
         return _unique("raw", items)
     if archive is not None:
-        return _members(name, rows, cells, archive)
+        return _members(cells, archive)
     if any(isinstance(c, bytes) for c in cells):
         return _unique("raw", [b"" if missing(c) else bytes(c) for c in cells])
     paths = [b"" if missing(c) else _path(rows, c) for c in cells]
@@ -104,15 +106,17 @@ def _unique(form: str, items: list[bytes]) -> Column:
     return Column(form, np.array(list(positions), object), index)
 
 
-def _members(name: str, rows: Rows, cells: Any, archive: Any) -> Column:
-    held = read_members(archive, (str(c) for c in cells if not missing(c)))
-    for row, cell in zip(rows.numbers, cells, strict=True):
-        if not missing(cell) and str(cell) not in held:
-            raise ValueError(
-                f"Row {row} of {rows.where}, modality {name!r}: the archive {str(archive)!r} must "
-                f"have the member. Received: {cell!r}. Correct the row, or leave the cell empty."
-            )
-    return _unique("raw", [b"" if missing(c) else held[str(c)] for c in cells])
+def _members(cells: Any, archive: Any) -> Column:
+    held, broken = read_members(archive, (str(c) for c in cells if not missing(c)))
+    # A member that is not there keeps its name as its item, so that its rows can be told.
+    items = [b"" if missing(c) else held.get(str(c), str(c).encode("utf-8")) for c in cells]
+    column = _unique("raw", items)
+    faults = {
+        int(item): broken.get(str(c), f"the archive {str(archive)!r} has no member {c!r}")
+        for item, c in zip(column.index, cells, strict=True)
+        if not missing(c) and str(c) not in held
+    }
+    return replace(column, faults=faults)
 
 
 def _numbers(name: str, modality: Modality, rows: Rows, source: str | Sequence[str]) -> Column:

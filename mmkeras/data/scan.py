@@ -36,11 +36,13 @@ def unreadable(modality: Modality, column: Column) -> dict[int, str]:
     )
     real = {int(item): bool(some) for item, some, _ in good.as_numpy_iterator()}
     absent = is_absent(column.items)
-    bad = (item for item in range(len(column.items)) if not real.get(item) and not absent[item])
-    return {
+    bad = [item for item in range(len(column.items)) if not real.get(item) and not absent[item]]
+    reasons = {
         item: _file(column, item) + ("is empty" if item in real else _reason(reader, item))
         for item in bad
+        if item not in column.faults
     }
+    return {**reasons, **column.faults}
 
 
 def _file(column: Column, item: int) -> str:

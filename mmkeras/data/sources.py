@@ -5,7 +5,9 @@ import json
 import os
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -166,11 +168,13 @@ def _read_jsonl(path: Path) -> dict[str, list]:
     return {name: [row.get(name) for row in rows] for name in names}
 
 
-def read_members(archive: str | os.PathLike, wanted: Iterable[str]) -> dict[str, bytes]:
-    """Returns the bytes of some members of a zip or tar file.
+def read_members(
+    archive: str | os.PathLike, wanted: Iterable[str]
+) -> tuple[dict[str, bytes], dict[str, str]]:
+    """Returns the bytes of some members of a zip or tar file, and the reasons of broken ones.
 
     They are held in memory, compressed as they are; an archive whose wanted members pass 4 GiB
-    is refused. Members that do not exist are left out.
+    is refused. Members that do not exist are in neither dict.
     """
     wanted, archive = set(wanted), Path(archive)
     if not archive.is_file():
@@ -179,13 +183,23 @@ def read_members(archive: str | os.PathLike, wanted: Iterable[str]) -> dict[str,
         with zipfile.ZipFile(archive) as file:
             found = [info for info in file.infolist() if info.filename in wanted]
             _check_size(archive, sum(info.file_size for info in found))
-            return {info.filename: file.read(info) for info in found}
+            return _each((info.filename, partial(file.read, info)) for info in found)
     if tarfile.is_tarfile(archive):
         with tarfile.open(archive) as file:
             members = [m for m in file.getmembers() if m.isfile() and m.name in wanted]
             _check_size(archive, sum(m.size for m in members))
-            return {m.name: file.extractfile(m).read() for m in members}
+            return _each((m.name, file.extractfile(m).read) for m in members)
     raise ValueError(f"An archive must be a zip or tar file. Received: {str(archive)!r}.")
+
+
+def _each(members: Iterable[tuple[str, Any]]) -> tuple[dict[str, bytes], dict[str, str]]:
+    held, broken = {}, {}
+    for name, read_one in members:
+        try:
+            held[name] = read_one()
+        except (zipfile.BadZipFile, zlib.error, tarfile.TarError, EOFError) as error:
+            broken[name] = f"the archive's member {name!r} is broken: {error}"
+    return held, broken
 
 
 def _check_size(archive: Path, size: int) -> None:

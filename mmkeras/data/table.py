@@ -1,6 +1,7 @@
 """`table`: rows and specs in, `Data` out."""
 
 import os
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -61,6 +62,14 @@ def table(
     targets = truth.specs(target)
     where = _column_names(columns, [*modalities, *targets])
     archives = archive if isinstance(archive, Mapping) else dict.fromkeys(modalities, archive)
+    for name in archives:
+        if name not in modalities:
+            raise ValueError(f"Unknown modality {name!r} in `archive`. {nearest(name, modalities)}")
+    if group is not None and not isinstance(valid, float):
+        raise ValueError(
+            f"`group` keeps rows together when `valid` is a fraction. Received: group={group!r}, "
+            "valid of its own. Leave `group` out."
+        )
     rows = _read_splits(train, valid, test, root, group, seed)
     made = {
         split: {
@@ -154,6 +163,12 @@ def _bad_rows(
             f"{row} of {rows.where}, column {name!r}: {reason}. Correct them, or pass "
             "on_bad='mask' to treat them as absent."
         )
+    warnings.warn(
+        f"{len(found)} of {len(column.index)} items of {name!r} in the {split} rows cannot be "
+        f"read and count as absent; data.bad[{split!r}][{name!r}] tells which and why. First: "
+        f"row {row}: {reason}.",
+        stacklevel=4,
+    )
     made[name] = column.without(np.array(sorted(reasons)))
     return found
 

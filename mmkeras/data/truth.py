@@ -53,10 +53,10 @@ def encode(name: str, spec: Target, rows: Rows, cells: Any) -> np.ndarray:
         ValueError: a missing cell, a class that is unknown, a number that is none; with its row.
     """
     if isinstance(spec, Number):
-        values = np.array([_number(name, rows, i, c) for i, c in enumerate(cells)], np.float32)
-        return values
+        return np.array([_number(name, rows, i, c) for i, c in enumerate(cells)], np.float32)
     position = {c: i for i, c in enumerate(spec.classes)}
-    out = np.zeros((len(cells), len(position)), np.float32)
+    several = isinstance(spec, Labels)
+    out = np.zeros((len(cells), len(position)) if several else len(cells), np.float32)
     for row, cell in enumerate(cells):
         if missing(cell) and isinstance(spec, Label):
             raise _error(name, rows, row, "must not be missing.", cell, _CLASSES)
@@ -64,8 +64,8 @@ def encode(name: str, spec: Target, rows: Rows, cells: Any) -> np.ndarray:
             if label not in position:
                 rule = f"must be one of the classes. {nearest(label, position)}"
                 raise _error(name, rows, row, rule, cell, _CLASSES)
-            out[row, position[label]] = 1.0
-    return out if isinstance(spec, Labels) else out.argmax(axis=1).astype(np.int32)
+            out[(row, position[label]) if several else row] = 1.0 if several else position[label]
+    return out if several else out.astype(np.int32)
 
 
 def _names(spec: Target, cell: Any) -> list[str]:

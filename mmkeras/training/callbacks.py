@@ -1,5 +1,6 @@
 """The callbacks of a run, and the folder they write to."""
 
+import csv
 import os
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import keras
 
 from mmkeras.training.samples import Samples
+
+_LOWER_IS_BETTER = ("loss", "error", "mae", "mse", "rmse", "wer", "cer")
 
 
 class _LearningRate(keras.callbacks.Callback):
@@ -20,11 +23,31 @@ class _LearningRate(keras.callbacks.Callback):
             )
 
 
+class _Best(keras.callbacks.ModelCheckpoint):
+    """The best model so far; without validation by the training's quantity."""
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Falls back to the training's quantity where there is no validation, then saves."""
+        if self.monitor not in (logs or {}):
+            self.monitor = self.monitor.removeprefix("val_")
+        super().on_epoch_end(epoch, logs)
+
+
+def _earlier_best(log: Path, monitor: str, mode: str) -> float | None:
+    """The best value that an interrupted run has logged."""
+    with log.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    name = monitor if lines and monitor in lines[0] else monitor.removeprefix("val_")
+    values = [float(line[name]) for line in lines if line.get(name)]
+    return (min if mode == "min" else max)(values) if values else None
+
+
 def callbacks(
     run_dir: str | os.PathLike,
     *,
     data: Any = None,
     monitor: str = "val_loss",
+    mode: str | None = None,
     histogram_freq: int = 1,
     backup: bool = True,
 ) -> list[keras.callbacks.Callback]:
@@ -34,12 +57,14 @@ def callbacks(
     with `data`, samples of every modality with prediction and truth each epoch;
     `run_dir/best.keras` the best model by `monitor` (`val_loss`, or `loss` when there is no
     validation); `run_dir/log.csv` one line per epoch; `run_dir/backup` what BackupAndRestore
-    needs to go on after an interruption (it is removed when `fit` ends).
+    needs to go on after an interruption (it is removed when `fit` ends; weights, optimizer and
+    epoch come back, the order of the data and the state of dropout start anew).
 
     Args:
         run_dir: folder of the run; made if missing.
         data: the `mk.data.table(...)` result, for the samples.
-        monitor: quantity of the best checkpoint; lower is better for a loss, else higher.
+        monitor: quantity of the best checkpoint.
+        mode: "min" or "max"; when None, "min" for a loss or an error by its name, else "max".
         histogram_freq: epochs between weight histograms; 0 for none.
         backup: whether to keep a backup for restarts.
 
@@ -48,16 +73,20 @@ def callbacks(
     """
     run_dir = _writable(run_dir)
     tensorboard = run_dir / "tensorboard"
+    log = run_dir / "log.csv"
+    resumed = backup and (run_dir / "backup").exists() and log.exists()
+    mode = mode or ("min" if monitor.endswith(_LOWER_IS_BETTER) else "max")
     made = [
         _LearningRate(),
         keras.callbacks.TensorBoard(str(tensorboard), histogram_freq=histogram_freq),
-        keras.callbacks.ModelCheckpoint(
+        _Best(
             str(run_dir / "best.keras"),
             monitor=monitor,
-            mode="min" if monitor.endswith(("loss", "mae")) else "max",
+            mode=mode,
             save_best_only=True,
+            initial_value_threshold=_earlier_best(log, monitor, mode) if resumed else None,
         ),
-        keras.callbacks.CSVLogger(str(run_dir / "log.csv"), append=True),
+        keras.callbacks.CSVLogger(str(log), append=resumed),
     ]
     if backup:
         made.append(

@@ -7,7 +7,6 @@ the step: forward + loss + backward in one `tf.function(jit_compile=...)` per re
 made dense, summed over replicas, clipped, applied. One replica equals two to float rounding.
 """
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -176,9 +175,7 @@ class Model(keras.Model):
         with self.distribute_strategy.scope():
             if self.optimizer is not None and not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)
-            private.build_from_spec(
-                self, tf.nest.map_structure(lambda s: None if s is None else _Shaped(s), data_batch)
-            )
+            private.build_from_spec(self, tf.nest.map_structure(_Shaped, data_batch))
 
     def make_train_function(self, force: bool = False) -> Any:
         """Builds the function that `fit` calls: one step on every replica."""
@@ -206,29 +203,33 @@ class Model(keras.Model):
     def _replicated(self, step: Any) -> Any:
         strategy = self.distribute_strategy
 
-        def one(batch: Any) -> Any:
-            logs = strategy.run(step, args=(batch,))
+        def run(iterator: Any) -> Any:
+            logs = strategy.run(step, args=(next(iterator),))
             return tf.nest.map_structure(lambda v: strategy.reduce("MEAN", v, axis=None), logs)
 
-        if self.run_eagerly:
-            return lambda iterator: one(next(iterator))
-        on_iterator = tf.function(lambda iterator: one(next(iterator)), reduce_retracing=True)
-        on_batch = tf.function(one, reduce_retracing=True)
+        return run if self.run_eagerly else tf.function(run, reduce_retracing=True)
 
-        def run(iterator: Any) -> Any:
-            # train_on_batch and test_on_batch come with a Python generator of one batch.
-            if inspect.isgenerator(iterator):
-                batch = next(iterator)
-                return on_batch(
-                    tf.nest.map_structure(
-                        lambda v: None if v is None else tf.convert_to_tensor(v), batch
-                    )
-                )
-            return on_iterator(iterator)
+    def train_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, *, return_dict: bool = False
+    ) -> Any:
+        """One training step on a (global) batch; returns the loss and metrics so far."""
+        return self._on_batch(self.make_train_function, (x, y, sample_weight), return_dict)
 
-        for name in ("get_concrete_function", "experimental_get_tracing_count"):
-            setattr(run, name, getattr(on_iterator, name))
-        return run
+    def test_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, *, return_dict: bool = False
+    ) -> Any:
+        """Loss and metrics of a (global) batch."""
+        self.reset_metrics()
+        return self._on_batch(self.make_test_function, (x, y, sample_weight), return_dict)
+
+    def _on_batch(self, make: Any, batch: tuple, return_dict: bool) -> Any:
+        # As an iterator of one element: Keras would pass a generator, and retrace at every call.
+        dataset = tf.data.Dataset.from_tensors(keras.utils.pack_x_y_sample_weight(*batch))
+        self._maybe_symbolic_build(data_batch=dataset.element_spec)
+        if self.distribute_strategy.num_replicas_in_sync > 1:
+            dataset = self.distribute_strategy.experimental_distribute_dataset(dataset)
+        logs = {name: float(value) for name, value in make()(iter(dataset)).items()}
+        return logs if return_dict else list(logs.values())
 
 
 class _Shaped:

@@ -263,13 +263,39 @@ def test_archive_members(tmp_path, pictures):
         archive.writestr("b.png", b"broken")
     refuses(
         ValueError,
-        ["Row 3 of the given columns", "'image'", str(path), "'none.png'", "leave the cell empty"],
+        [
+            "row 3 of the given columns",
+            "'image'",
+            str(path),
+            "no member 'none.png'",
+            "on_bad='mask'",
+        ],
         {"image": ["a.png", None, "none.png"]},
         P,
         archive=path,
     )
-    data = mk.data.table({"image": ["a.png", "b.png"]}, P, archive={"image": path}, on_bad="mask")
-    assert list(data.bad["train"]["image"]) == [2]
+    rows = {"image": ["a.png", "b.png", "none.png", None, "none.png"]}
+    with pytest.warns(
+        UserWarning, match="3 of 5 items of 'image' in the train rows cannot be read"
+    ):
+        data = mk.data.table(rows, P, archive={"image": path}, on_bad="mask")
+    assert list(data.bad["train"]["image"]) == [2, 3, 5]
+    assert data.splits["train"].columns["image"].absent().tolist() == [False] + [True] * 4
+    with says(ValueError, "Unknown modality 'imag' in `archive`", "Did you mean 'image'"):
+        mk.data.table(rows, P, archive={"imag": path})
+    with says(ValueError, "`group` keeps rows together", "Leave `group` out"):
+        mk.data.table(rows, P, archive=path, on_bad="mask", group="image")
+
+
+def test_broken_archive_member(tmp_path, rng):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.png", rng.bytes(4000))
+    whole = bytearray(path.read_bytes())
+    whole[2000] ^= 0xFF  # the checksum of the member no longer fits
+    path.write_bytes(bytes(whole))
+    with says(ValueError, "row 1 of the given columns", "member 'a.png' is broken"):
+        mk.data.table({"image": ["a.png"]}, P, archive=path)
 
 
 def test_rows_keep_their_numbers_when_valid_is_a_fraction(pictures):

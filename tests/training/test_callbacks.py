@@ -160,6 +160,31 @@ def test_a_run_goes_on_after_an_interruption(tmp_path, rng):
         assert [int(line["epoch"]) for line in csv.DictReader(file)] == [0, 1, 2, 3]
 
 
+def test_best_checkpoint_survives_an_interruption(tmp_path):
+    run = tmp_path / "run"
+    (run / "backup").mkdir(parents=True)
+    (run / "log.csv").write_text("epoch,loss,val_loss\n0,2.0,0.5\n1,1.0,0.7\n")
+
+    def best():
+        (found,) = [c for c in mk.training.callbacks(run) if hasattr(c, "save_best_only")]
+        return found
+
+    assert best().best == 0.5 and best().mode == "min"
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    found = best()
+    found.set_model(model)
+    found.on_epoch_end(2, {"loss": 0.9, "val_loss": 0.6})
+    assert not (run / "best.keras").exists()
+    found.on_epoch_end(3, {"loss": 0.9, "val_loss": 0.4})
+    assert (run / "best.keras").exists()
+    other = mk.training.callbacks(tmp_path / "fresh", monitor="val_accuracy")
+    (found,) = [c for c in other if hasattr(c, "save_best_only")]
+    assert found.best is None and found.mode == "max"
+    found.set_model(model)
+    found.on_epoch_end(0, {"loss": 1.0, "accuracy": 0.5})  # no validation
+    assert (tmp_path / "fresh" / "best.keras").exists()
+
+
 def _stop_at(epoch, last):
     if epoch == last:
         raise KeyboardInterrupt
