@@ -16,6 +16,7 @@ DEV = [
     "pytest>=8",
     "pytest-cov>=5",
     "ruff>=0.9",
+    "scipy>=1.12",
     *PLOT,
 ]
 
