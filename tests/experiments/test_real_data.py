@@ -117,7 +117,7 @@ def test_check_on_real_rows(data_dir):
     report = mk.data.check(
         few["train"],
         {"image": mk.Image(size=64), "question": mk.Text(length=12)},
-        "answer",
+        {"answer": mk.Label(classes=(folder / "answers.txt").read_text().split())},
         valid=few["test"],
         archive=folder / "images.zip",
     )
