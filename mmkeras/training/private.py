@@ -18,16 +18,16 @@ NAMES = ("_maybe_symbolic_build", "_symbolic_build")
 def check() -> None:
     """Raises ImportError when this Keras lacks a private name that mmkeras builds on."""
     missing = [name for name in NAMES if not hasattr(keras.Model, name)]
-    probe = keras.Sequential()
-    probe.compile(loss="mse")
-    if not hasattr(probe, "_loss_tracker"):
-        missing.append("_loss_tracker")
-    iterator = inspect.unwrap(keras.Model.fit).__globals__.get("TFEpochIterator")
-    if (
-        "_distributed_dataset"
-        not in getattr(getattr(iterator, "__init__", None), "__code__", check.__code__).co_names
+    # Instance attributes are looked for in the code that sets them: a probe model would make
+    # TensorFlow's devices, after which logical ones cannot be asked for.
+    epoch = inspect.unwrap(keras.Model.fit).__globals__.get("TFEpochIterator")
+    for name, setter in (
+        ("_loss_tracker", inspect.unwrap(keras.Model.compile)),
+        ("_distributed_dataset", getattr(epoch, "__init__", None)),
     ):
-        missing.append("_distributed_dataset")
+        code = getattr(setter, "__code__", None)
+        if code is None or name not in code.co_names:
+            missing.append(name)
     if missing:
         raise ImportError(
             f"mmkeras needs the private Keras names {missing}, which Keras {keras.__version__} "
