@@ -18,7 +18,7 @@ import mmkeras as mk
 from experiments import common
 from mmkeras.data import scenes
 
-SIZE, OBJECTS, SCENES, EPOCHS, BATCH = 40, 2, 2400, 10, 64
+SIZE, OBJECTS, SCENES, EPOCHS, BATCH = 40, 2, 1800, 10, 64
 
 
 def train(data: mk.data.Data, encoders: dict, fusion: str, epochs: int, run_dir) -> keras.Model:
