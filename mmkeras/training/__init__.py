@@ -1,8 +1,24 @@
-"""Training on TensorFlow: the model class, strategy, precision, seeds and callbacks."""
+"""Training on TensorFlow: the model class, optimizers, strategy, precision, seeds, callbacks."""
 
+from mmkeras.training.averaging import AverageWeights
 from mmkeras.training.callbacks import callbacks
+from mmkeras.training.freezing import freeze, unfreeze
 from mmkeras.training.model import Model
+from mmkeras.training.optimizers import optimizer
 from mmkeras.training.runtime import precision, seed, strategy
 from mmkeras.training.samples import Samples
+from mmkeras.training.schedules import schedule
 
-__all__ = ["Model", "Samples", "callbacks", "precision", "seed", "strategy"]
+__all__ = [
+    "AverageWeights",
+    "Model",
+    "Samples",
+    "callbacks",
+    "freeze",
+    "optimizer",
+    "precision",
+    "schedule",
+    "seed",
+    "strategy",
+    "unfreeze",
+]
