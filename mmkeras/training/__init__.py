@@ -4,14 +4,19 @@ from mmkeras.training.averaging import AverageWeights
 from mmkeras.training.callbacks import callbacks
 from mmkeras.training.freezing import freeze, unfreeze
 from mmkeras.training.model import Model
+from mmkeras.training.nonfinite import NonFiniteGuard
 from mmkeras.training.optimizers import optimizer
+from mmkeras.training.resume import PREEMPTED, Resume
 from mmkeras.training.runtime import precision, seed, strategy
 from mmkeras.training.samples import Samples
 from mmkeras.training.schedules import schedule
 
 __all__ = [
+    "PREEMPTED",
     "AverageWeights",
     "Model",
+    "NonFiniteGuard",
+    "Resume",
     "Samples",
     "callbacks",
     "freeze",
