@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from mmkeras.core import checks, register
 from mmkeras.core.identifiers import nearest, resolve
+from mmkeras.training import private
 
 TABLES = ("embeddings", "position_embeddings", "table", "types")
 """Names of weights that hold one row per token, position or type: never decayed by default."""
@@ -165,13 +167,47 @@ class Adafactor(_PerPart, keras.optimizers.Adafactor):
     """Shazeer & Stern 2018. The rate of a part bounds Keras' relative step."""
 
 
+class _FusedAdam:
+    """Adam's update in one kernel per weight: half the graph to trace, the numbers of Keras."""
+
+    def apply(self, grads: list, trainable_variables: list | None = None) -> None:
+        """Applies gradients; the powers of beta are computed once for all weights."""
+        self._powers = None
+        super().apply(grads, trainable_variables)
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Moves one weight."""
+        if self.amsgrad:
+            return super().update_step(gradient, variable, learning_rate)
+        dtype = variable.dtype
+        if self._powers is None:
+            step = tf.cast(self.iterations + 1, dtype)
+            betas = [tf.constant(beta, dtype) for beta in (self.beta_1, self.beta_2)]
+            constants = [*betas, tf.constant(self.epsilon, dtype)]
+            self._powers = [*(tf.pow(beta, step) for beta in betas)], constants
+        powers, constants = self._powers
+        slots = private.adam_slots(self, self._get_variable_index(variable))
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=slots[0].handle,
+            v=slots[1].handle,
+            beta1_power=powers[0],
+            beta2_power=powers[1],
+            lr=tf.cast(learning_rate, dtype),
+            beta1=constants[0],
+            beta2=constants[1],
+            epsilon=constants[2],
+            grad=tf.cast(gradient, dtype),
+        )
+
+
 @register
-class Adam(_PerPart, keras.optimizers.Adam):
+class Adam(_PerPart, _FusedAdam, keras.optimizers.Adam):
     """Kingma & Ba 2015."""
 
 
 @register
-class AdamW(_PerPart, keras.optimizers.AdamW):
+class AdamW(_PerPart, _FusedAdam, keras.optimizers.AdamW):
     """Loshchilov & Hutter 2019: Adam with decoupled weight decay."""
 
 
