@@ -62,7 +62,7 @@ def sgd():
 
 
 CASES = {
-    "rates_xla": (True, adamw),
+    "rates": (False, adamw),
     "loss_scale_ema": (False, scaled),
     "average": (False, sgd, [lambda: mk.training.AverageWeights(1)]),
 }
