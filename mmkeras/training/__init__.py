@@ -7,7 +7,7 @@ from mmkeras.training.model import Model
 from mmkeras.training.nonfinite import NonFiniteGuard
 from mmkeras.training.optimizers import optimizer
 from mmkeras.training.resume import PREEMPTED, Resume
-from mmkeras.training.runtime import precision, seed, strategy
+from mmkeras.training.runtime import precision, seed, strategy, xla_cache
 from mmkeras.training.samples import Samples
 from mmkeras.training.schedules import schedule
 
@@ -26,4 +26,5 @@ __all__ = [
     "seed",
     "strategy",
     "unfreeze",
+    "xla_cache",
 ]
