@@ -9,6 +9,7 @@ it, restores the newest sound checkpoint and goes on at the next step.
 
 import os
 import random
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -181,11 +182,12 @@ def parts(variable: Any) -> list[np.ndarray]:
 
 
 def assign(variable: Any, values: list[np.ndarray]) -> None:
-    """Gives a Keras variable its values on the replicas of this process."""
-    if len(values) == 1:
-        variable.assign(values[0])
-        return
-    for part, value in zip(variable.value.values, values, strict=True):
+    """Gives a Keras variable its values on the replicas of this process.
+
+    One by one: assigned as a whole, a sum over replicas would be divided among them.
+    """
+    held = getattr(variable.value, "values", [variable.value])
+    for part, value in zip(held, values if len(values) > 1 else values * len(held), strict=True):
         part.assign(value)
 
 
@@ -214,7 +216,7 @@ def capture(
         kept.append({"class": type(callback).__name__, "attributes": _packed(changed, arrays)})
     state = {
         "variables": [
-            [v.path, list(v.shape), len(held)] for v, held in zip(variables, values, strict=True)
+            [_path(v), list(v.shape), len(held)] for v, held in zip(variables, values, strict=True)
         ],
         "replicas": model.distribute_strategy.num_replicas_in_sync,
         "callbacks": kept,
@@ -247,7 +249,7 @@ def check(resume: Resume, model: keras.Model, callbacks: list, state: dict, step
         (
             "variables",
             [v[:2] for v in state["variables"]],
-            [[v.path, list(v.shape)] for v in _variables(model)],
+            [[_path(v), list(v.shape)] for v in _variables(model)],
         ),
         ("callbacks", [c["class"] for c in state["callbacks"]], names),
     ):
@@ -265,6 +267,11 @@ def check(resume: Resume, model: keras.Model, callbacks: list, state: dict, step
 def _variables(model: keras.Model) -> list:
     """Every variable of the run, metrics last."""
     return [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+
+
+def _path(variable: Any) -> str:
+    """Path of a variable without the numbers that Keras gives the objects of a process."""
+    return re.sub(r"_\d+(?=[/_]|$)", "", variable.path)
 
 
 _PLAIN = (bool, int, float, str, np.ndarray, np.generic, type(None))
