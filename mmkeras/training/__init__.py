@@ -6,6 +6,7 @@ from mmkeras.training.freezing import freeze, unfreeze
 from mmkeras.training.model import Model
 from mmkeras.training.nonfinite import NonFiniteGuard
 from mmkeras.training.optimizers import optimizer
+from mmkeras.training.profiling import Profile
 from mmkeras.training.resume import PREEMPTED, Resume
 from mmkeras.training.runtime import precision, seed, strategy, xla_cache
 from mmkeras.training.samples import Samples
@@ -16,6 +17,7 @@ __all__ = [
     "AverageWeights",
     "Model",
     "NonFiniteGuard",
+    "Profile",
     "Resume",
     "Samples",
     "callbacks",
