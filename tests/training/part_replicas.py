@@ -61,10 +61,11 @@ def sgd():
     return mk.training.optimizer("sgd", mk.training.schedule("cosine", 0.1, steps=20))
 
 
+profile = mk.training.Profile(peak_flops=1.0)
 CASES = {
     "rates": (False, adamw),
     "loss_scale_ema": (False, scaled),
-    "average": (False, sgd, [lambda: mk.training.AverageWeights(1)]),
+    "average": (False, sgd, [lambda: mk.training.AverageWeights(1), lambda: profile]),
 }
 
 
@@ -73,5 +74,6 @@ def difference(a, b):
 
 
 out = {name: difference(run(None, *case), run(mirrored, *case)) for name, case in CASES.items()}
+out["rows"] = int(profile.rows)
 with open(sys.argv[1], "w") as file:
     json.dump(out, file)
