@@ -76,38 +76,62 @@ class Data:
         of TensorFlow's global seed); what does not fill a batch is left out and differs from
         epoch to epoch. The cardinality is known, so `fit` needs no `steps_per_epoch`.
 
+        The dataset carries `steps` (per epoch) and `stream(first_step=0, shard=shard)`, the same
+        batches without end from a global step on: the batch of step s belongs to epoch
+        s // steps and is a function of (seed, s) alone. `mmkeras.Model.fit` reads the stream,
+        which makes an interrupted run resumable at any step; iterated by hand, every pass over
+        the dataset is an epoch of its own.
+
         Args:
-            batch_size: rows per (global) batch.
+            batch_size: rows per global batch.
             shuffle: False keeps the rows' order.
             augment: False leaves the modalities' `augment` out.
-            shard: (i, n): every n-th row from the i-th on, for n readers.
+            shard: (i, n): the i-th of n equal parts of every global batch, for n readers.
 
         Raises:
-            ValueError: there are fewer rows than `batch_size`.
+            ValueError: there are fewer rows than `batch_size`, or it does not divide by n.
         """
-        rows = self._shard("train", shard)
+        count = len(self._split("train"))
         batch_size = checks.whole("batch_size", batch_size)
-        # All shards take as many steps, or synchronous readers would wait for each other.
-        steps = len(self._split("train")) // shard[1] // batch_size
+        _check_shard(shard, batch_size)
+        steps = count // batch_size
         if not steps:
             raise ValueError(
                 f"`batch_size` must not exceed the number of training rows. Received: "
-                f"batch_size={batch_size}, rows={len(rows)}. Choose a smaller batch."
+                f"batch_size={batch_size}, rows={count}. Choose a smaller batch."
             )
         load = self._loader("train", augment)
 
-        def epoch_of(number: Any) -> tf.data.Dataset:
+        def epoch(number: Any, first: Any, shard: tuple[int, int]) -> tf.data.Dataset:
+            """Rows and seeds of the batches `first`, first + 1, ... of an epoch."""
             key = tf.stack([tf.cast(number, tf.uint32), tf.constant(self.seed, tf.uint32)])
-            order = rows
+            order = tf.range(count)
             if shuffle:
-                order = tf.random.experimental.stateless_shuffle(rows, tf.cast(key, tf.int64))
-            chosen = tf.data.Dataset.from_tensor_slices(order)
-            seeds = tf.data.Dataset.range(steps).map(lambda step: key + tf.cast(step, tf.uint32))
-            return tf.data.Dataset.zip(chosen.batch(batch_size, drop_remainder=True), seeds)
+                order = tf.random.experimental.stateless_shuffle(order, tf.cast(key, tf.int64))
+            size = batch_size // shard[1]
 
-        batches = _epoch_number(self.seed).flat_map(epoch_of)
+            def batch(step: Any) -> tuple[Any, Any]:
+                start = tf.cast(step, tf.int32) * batch_size + shard[0] * size
+                return tf.ensure_shape(order[start : start + size], [size]), key + tf.cast(
+                    step, tf.uint32
+                )
+
+            return tf.data.Dataset.range(first, steps).map(batch)
+
+        def stream(first_step: int = 0, shard: tuple[int, int] = shard) -> tf.data.Dataset:
+            _check_shard(shard, batch_size)
+            begin, skipped = divmod(checks.whole("first_step", first_step, 0), steps)
+            numbers = tf.data.Dataset.counter(begin)
+            batches = numbers.flat_map(
+                lambda n: epoch(n, tf.where(n == begin, tf.constant(skipped, tf.int64), 0), shard)
+            )
+            return batches.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+
+        batches = _epoch_number(self.seed).flat_map(lambda n: epoch(n, 0, shard))
         batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
-        return batches.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+        dataset = batches.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+        dataset.steps, dataset.stream = steps, stream
+        return dataset
 
     def valid(self, batch_size: int, **kwargs: Any) -> tf.data.Dataset:
         """Returns every validation row once; see `batches`."""
@@ -123,21 +147,40 @@ class Data:
         """Returns every row of a split once and in order, in batches `(x, y)`.
 
         The rows are spread evenly, so that batches differ by at most one row and every replica
-        gets some: no batch is left with a handful of rows.
+        gets some: no batch is left with a handful of rows. The dataset carries `part(shard)`,
+        the same batches for one of several readers.
 
         Args:
             split: name of a split.
-            batch_size: largest batch.
-            shard: (i, n): every n-th row from the i-th on.
+            batch_size: largest global batch.
+            shard: (i, n): the i-th of n even parts of every batch.
+
+        Raises:
+            ValueError: a batch has fewer rows than there are readers.
         """
-        rows = self._shard(split, shard)
-        steps = -(-len(rows) // checks.whole("batch_size", batch_size))
-        edges = np.linspace(0, len(rows), steps + 1).astype(np.int32)
+        count = len(self._split(split))
+        steps = -(-count // checks.whole("batch_size", batch_size))
+        edges = np.linspace(0, count, steps + 1).astype(np.int32)
         load = self._loader(split, augment=False)
-        bounds = tf.data.Dataset.from_tensor_slices((edges[:-1], edges[1:]))
-        return bounds.map(
-            lambda a, b: load(rows[a:b], None), num_parallel_calls=tf.data.AUTOTUNE
-        ).prefetch(2)
+
+        def part(shard: tuple[int, int]) -> tf.data.Dataset:
+            _check_shard(shard)
+            if count // steps < shard[1]:
+                raise ValueError(
+                    f"Every reader needs a row of every batch. Received: batches of "
+                    f"{count // steps} rows of {split!r} for {shard[1]} readers. Choose a larger "
+                    "batch, or fewer readers."
+                )
+            sizes = np.diff(edges)
+            bounds = [edges[:-1] + sizes * (shard[0] + end) // shard[1] for end in (0, 1)]
+            dataset = tf.data.Dataset.from_tensor_slices(tuple(bounds)).map(
+                lambda a, b: load(tf.range(a, b), None), num_parallel_calls=tf.data.AUTOTUNE
+            )
+            return dataset.prefetch(2)
+
+        dataset = part(shard)
+        dataset.part = part
+        return dataset
 
     def _split(self, name: str) -> Split:
         if name not in self.splits:
@@ -146,15 +189,6 @@ class Data:
                 f"Pass `{name}=` to mk.data.table(...)."
             )
         return self.splits[name]
-
-    def _shard(self, split: str, shard: tuple[int, int]) -> Any:
-        number, count = shard
-        if not 0 <= number < count:
-            raise ValueError(f"`shard` must be (i, n) with 0 <= i < n. Received: {shard}.")
-        rows = np.arange(len(self._split(split)), dtype=np.int32)[number::count]
-        if not len(rows):
-            raise ValueError(f"Shard {shard} of {split!r} has no rows. Use fewer shards.")
-        return tf.constant(rows)
 
     def _loader(self, split: str, augment: bool) -> Any:
         """Returns rows (B,), seed (2,) -> (x, y)."""
@@ -210,6 +244,17 @@ class Data:
             raise ValueError(f"Unknown modality {modality!r}. Known: {list(self.modalities)}.")
         columns = {**held.columns, modality: _absent(held.columns[modality], np.asarray(rows))}
         return replace(self, splits={**self.splits, split: replace(held, columns=columns)})
+
+
+def _check_shard(shard: tuple[int, int], batch_size: int | None = None) -> None:
+    number, count = shard
+    if not 0 <= number < count:
+        raise ValueError(f"`shard` must be (i, n) with 0 <= i < n. Received: {shard}.")
+    if batch_size is not None and batch_size % count:
+        raise ValueError(
+            f"The global batch must divide evenly over {count} readers. Received: "
+            f"batch_size={batch_size}. Choose a multiple of {count}."
+        )
 
 
 def _epoch_number(seed: int) -> tf.data.Dataset:

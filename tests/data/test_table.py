@@ -108,18 +108,17 @@ def test_batches_cover_every_row_once_in_order_and_evenly(rows, size):
     assert files.ids(data.batches("train", N)) == [list(range(N))]
 
 
-def test_shards_partition_the_rows():
+def test_shards_are_parts_of_every_global_batch():
     data = table(11)
-    parts = [flat(files.ids(data.batches("train", 2, shard=(i, 3)))) for i in range(3)]
-    assert [len(part) for part in parts] == [4, 4, 3]
-    assert sorted(flat(parts)) == list(range(11))
-    # Training shards take as many steps each: synchronous readers would wait for each other.
-    train = [flat(files.ids(data.train(1, shard=(i, 3)))) for i in range(3)]
-    assert [len(part) for part in train] == [3, 3, 3] and len(set(flat(train))) == 9
-    for both in zip(parts, train, strict=True):
-        assert all({row % 3 for row in part} == {both[0][0] % 3} for part in both)
-    shuffled = data.train(2, shard=(1, 3))
-    assert files.ids(shuffled) != files.ids(shuffled)
+    whole = files.ids(data.batches("train", 4))
+    parts = [files.ids(data.batches("train", 4, shard=(i, 3))) for i in range(3)]
+    assert [flat(batch) for batch in zip(*parts, strict=True)] == whole
+    assert all(parts) and all(part for reader in parts for part in reader)
+    stream = files.ids(data.train(6).stream().take(4))
+    readers = [files.ids(data.train(6, shard=(i, 2)).stream().take(4)) for i in range(2)]
+    assert [flat(batch) for batch in zip(*readers, strict=True)] == stream
+    assert files.ids(data.train(6).stream(shard=(1, 2)).take(4)) == readers[1]
+    assert files.ids(data.batches("train", 4).part((2, 3))) == parts[2]
 
 
 def test_shard_errors():
@@ -127,8 +126,40 @@ def test_shard_errors():
     for wrong in ((1, 1), (-1, 2), (0, 0)):
         with says(ValueError, "0 <= i < n", f"Received: {wrong}"):
             data.batches("train", 1, shard=wrong)
-    with says(ValueError, "Shard (3, 4) of 'train' has no rows", "Use fewer"):
-        data.batches("train", 1, shard=(3, 4))
+        with says(ValueError, "0 <= i < n", f"Received: {wrong}"):
+            data.train(1, shard=wrong)
+    with says(ValueError, "Every reader needs a row", "batches of 3 rows of 'train' for 4 readers"):
+        data.batches("train", 9, shard=(3, 4))
+    with says(ValueError, "divide evenly over 2 readers", "Received: batch_size=3"):
+        data.train(3, shard=(0, 2))
+
+
+# The stream that `fit` reads
+
+
+def test_the_stream_is_addressed_by_the_global_step():
+    train = table(11).train(3)
+    whole = files.ids(train.stream().take(10))
+    assert train.steps == train.cardinality() == 3
+    for first in (0, 1, 3, 5, 9):
+        assert files.ids(train.stream(first).take(10 - first)) == whole[first:]
+    epochs = [sorted(flat(whole[3 * e : 3 * e + 3])) for e in range(3)]
+    assert all(len(set(epoch)) == 9 for epoch in epochs)
+    assert len({tuple(flat(whole[3 * e : 3 * e + 3])) for e in range(3)}) == 3
+    # However often it has been read.
+    assert files.ids(train.stream().take(10)) == whole
+    assert files.ids(table(11).train(3).stream().take(10)) == whole
+    assert files.ids(table(11, seed=1).train(3).stream().take(10)) != whole
+
+
+def test_the_stream_augments_alike_from_any_step():
+    pictures = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8)
+    spec = {"picture": mk.Image(size=16, augment={"translate": {"fraction": 0.4}})}
+    train = mk.data.table({"picture": list(pictures)}, spec, seed=4).train(4)
+    whole = [x["picture"] for (x,) in train.stream().take(5).as_numpy_iterator()]
+    later = [x["picture"] for (x,) in train.stream(3).take(2).as_numpy_iterator()]
+    np.testing.assert_array_equal(later, whole[3:])
+    assert not any((picture == whole[0]).all() for picture in whole[1:])
 
 
 # Validation as a fraction
