@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -258,15 +258,27 @@ def _cpu_seconds() -> float:
     return sum(u.ru_utime + u.ru_stime for u in used)
 
 
-def timed(work: Callable[[], int], *, seconds: float = 0.0) -> float:
-    """Returns samples/s of `work`, which returns the number of samples it handled.
+def timed(work: Callable[[], int]) -> float:
+    """Returns samples/s of `work`, which returns the number of samples it handled."""
+    start = time.perf_counter()
+    return work() / (time.perf_counter() - start)
 
-    It is called once, and again until `seconds` have passed.
+
+def steady(batches: Iterable, steps: int, count: Callable[[Any], int]) -> float:
+    """Returns samples/s of an input pipeline once it runs.
+
+    Args:
+        batches: iterated once.
+        steps: how many there are; the clock starts with the last of the first quarter.
+        count: batch -> number of its samples.
     """
-    start, count = time.perf_counter(), work()
-    while time.perf_counter() - start < seconds:
-        count += work()
-    return count / (time.perf_counter() - start)
+    held, samples = iter(batches), 0
+    for _ in range(max(1, steps // 4)):
+        next(held)
+    start = time.perf_counter()
+    for batch in held:
+        samples += count(batch)
+    return samples / (time.perf_counter() - start)
 
 
 if __name__ == "__main__":
