@@ -1,8 +1,20 @@
-"""Training on TensorFlow: the model class, strategy, precision, seeds and callbacks."""
+"""Training on TensorFlow: the model class, strategy, precision, seeds, callbacks and resume."""
 
 from mmkeras.training.callbacks import callbacks
 from mmkeras.training.model import Model
+from mmkeras.training.nonfinite import NonFiniteGuard
+from mmkeras.training.resume import PREEMPTED, Resume
 from mmkeras.training.runtime import precision, seed, strategy
 from mmkeras.training.samples import Samples
 
-__all__ = ["Model", "Samples", "callbacks", "precision", "seed", "strategy"]
+__all__ = [
+    "PREEMPTED",
+    "Model",
+    "NonFiniteGuard",
+    "Resume",
+    "Samples",
+    "callbacks",
+    "precision",
+    "seed",
+    "strategy",
+]
