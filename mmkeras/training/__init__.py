@@ -1,6 +1,7 @@
 """Training on TensorFlow: the model class, strategy, precision, seeds, callbacks and resume."""
 
 from mmkeras.training.callbacks import callbacks
+from mmkeras.training.features import cache_features, pooled
 from mmkeras.training.model import Model
 from mmkeras.training.nonfinite import NonFiniteGuard
 from mmkeras.training.resume import PREEMPTED, Resume
@@ -13,7 +14,9 @@ __all__ = [
     "NonFiniteGuard",
     "Resume",
     "Samples",
+    "cache_features",
     "callbacks",
+    "pooled",
     "precision",
     "seed",
     "strategy",
