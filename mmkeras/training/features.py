@@ -42,8 +42,9 @@ def cache_features(
 
     The modality becomes a `Vector` of the encoder's width D, in every split; an absent item
     stays absent. A model whose encoder passes the vector on (`{"name": "mlp", "num_layers": 0,
-    "hidden_dim": D}`) then answers as one with the encoder itself answers on raw items. (Equal to
-    1e-5 of the values: the same sums are taken over batches of other sizes, in another order.)
+    "hidden_dim": D}`) then answers as one with the encoder itself answers on raw items. (Not
+    always to the bit: the same sums are taken over batches of other sizes, in another order,
+    which moves outputs by up to 1e-6.)
 
     Args:
         model: the encoder, or an assembled model that holds it; it must be frozen and give one
