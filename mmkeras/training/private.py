@@ -2,12 +2,16 @@
 
 `_symbolic_build` and `_maybe_symbolic_build` are where `fit` reads a batch to build metrics and
 optimizer; `_loss_tracker` is the mean that `fit` logs as "loss"; `_distributed_dataset` is the
-dataset behind the iterator of an epoch; `_flatten_layers` walks the layers inside layers. Keras has
-no public way to any of them, which is why `setup.py` bounds Keras to the minor version these were
-tested on.
+dataset behind the iterator of an epoch; `_flatten_layers` walks the layers inside layers;
+`_compile_loss` holds the mean that is logged of every head's loss. Keras has no public way to any
+of them, which is why `setup.py` bounds Keras to the minor version these were tested on.
 """
 
 import inspect
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import keras
@@ -24,6 +28,7 @@ def check() -> None:
     epoch = inspect.unwrap(keras.Model.fit).__globals__.get("TFEpochIterator")
     for name, setter in (
         ("_loss_tracker", inspect.unwrap(keras.Model.compile)),
+        ("_compile_loss", inspect.unwrap(keras.Model.compile)),
         ("_distributed_dataset", getattr(epoch, "__init__", None)),
     ):
         code = getattr(setter, "__code__", None)
@@ -39,6 +44,38 @@ def check() -> None:
 def loss_tracker(model: keras.Model) -> keras.metrics.Mean:
     """Returns the metric that `fit` logs as "loss"."""
     return model._loss_tracker
+
+
+_LOSSES = threading.local()  # replicas are threads
+
+
+@contextmanager
+def head_losses(model: keras.Model) -> Iterator[list]:
+    """Collects the loss of every head that Keras would log, in the order of `head_metrics`.
+
+    Keras would update the metrics inside the compiled step, before it is known whether the step
+    counts, and by the static batch size, or 1 where that is unknown.
+    """
+    for metric in head_metrics(model):
+        metric.update_state = partial(_collect, type(metric).update_state, metric)
+    _LOSSES.held = []
+    try:
+        yield _LOSSES.held
+    finally:
+        _LOSSES.held = None
+
+
+def head_metrics(model: keras.Model) -> list[keras.metrics.Mean]:
+    """Returns the metrics that are logged as `HEAD_loss`."""
+    return model._compile_loss.metrics if model._compile_loss is not None else []
+
+
+def _collect(update: Any, metric: Any, value: Any, sample_weight: Any = None) -> Any:
+    held = getattr(_LOSSES, "held", None)
+    if held is None:
+        return update(metric, value, sample_weight)
+    held.append(tf.cast(value, tf.float32))
+    return None
 
 
 def element_spec(iterator: Any) -> Any:
