@@ -85,7 +85,8 @@ class Model(keras.Model):
             "accumulate_steps": accumulate_steps,
         }
         self._mm_jit = False if synchronized else jit
-        self._mm_synchronized, self._mm_fit, self._mm_guard = bool(synchronized), None, None
+        self._mm_synchronized, self._mm_fit = bool(synchronized), None
+        self._mm_guard, self._mm_profile = None, None
 
     @property
     def jit(self) -> bool | str:
@@ -134,8 +135,9 @@ class Model(keras.Model):
             return super().fit(**given)
         run = Fit(self, given)
         self._mm_fit = run
-        if run.guard is not self._mm_guard or run.skip:
-            self._mm_guard, self.train_function = run.guard, None
+        watched = (run.guard, run.profile)
+        if watched != (self._mm_guard, self._mm_profile) or run.skip:
+            (self._mm_guard, self._mm_profile), self.train_function = watched, None
         step.spread_seeds(self)
         try:
             with resume.heeding_sigterm(run.callbacks):
@@ -169,9 +171,9 @@ class Model(keras.Model):
         x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         # Keras sums the gradients of the replicas again; they are equal copies by now.
-        self.optimizer.apply_gradients(
-            [(g / replicas, v) for g, v in zip(gradients, self.trainable_variables, strict=True)]
-        )
+        if replicas > 1:
+            gradients = [g / replicas for g in gradients]
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
         return self._score(x, y, weights, losses, predictions)
 
     def test_step(self, data: Any) -> dict:
@@ -254,7 +256,9 @@ class Model(keras.Model):
         """Builds the function that `fit` calls: one step on every replica."""
         if self.train_function is None or force:
             self._choose_gradient()
-            made = self._guarded() if self._mm_guard else self._replicated(self.train_step)
+            take = self._mm_profile.next if self._mm_profile else next
+            guarded = self._mm_guard is not None
+            made = self._guarded(take) if guarded else self._replicated(self.train_step, take)
             self.train_function = self._mm_fit.passing(made) if self._mm_fit else made
         return self.train_function
 
@@ -282,21 +286,21 @@ class Model(keras.Model):
             self.test_function = self._replicated(self.test_step)
         return self.test_function
 
-    def _replicated(self, step: Any) -> Any:
+    def _replicated(self, step: Any, take: Any = next) -> Any:
         strategy = self.distribute_strategy
 
         def run(iterator: Any) -> Any:
-            logs = strategy.run(step, args=(next(iterator),))
+            logs = strategy.run(step, args=(take(iterator),))
             return tf.nest.map_structure(lambda v: strategy.reduce("MEAN", v, axis=None), logs)
 
-        return run if self.run_eagerly else tf.function(run, reduce_retracing=True)
+        return run if self.run_eagerly else _traced(run)
 
-    def _guarded(self) -> Any:
+    def _guarded(self, take: Any) -> Any:
         """As `_replicated(train_step)`, but a step that is not finite is reported and left out."""
         strategy, guard = self.distribute_strategy, self._mm_guard
 
         def run(iterator: Any) -> Any:
-            data = next(iterator)
+            data = take(iterator)
             *parts, finite = strategy.run(self._reduced_gradient, args=(data,))
 
             def update() -> Any:
@@ -310,7 +314,7 @@ class Model(keras.Model):
             logs = strategy.run(self.get_metrics_result)
             return tf.nest.map_structure(lambda v: strategy.reduce("MEAN", v, axis=None), logs)
 
-        return run if self.run_eagerly else tf.function(run, reduce_retracing=True)
+        return run if self.run_eagerly else _traced(run)
 
     def train_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, *, return_dict: bool = False
@@ -333,6 +337,11 @@ class Model(keras.Model):
             dataset = self.distribute_strategy.experimental_distribute_dataset(dataset)
         logs = {name: float(value) for name, value in make()(iter(dataset)).items()}
         return logs if return_dict else list(logs.values())
+
+
+def _traced(run: Any) -> tf.types.experimental.PolymorphicFunction:
+    # Nothing in a step needs autograph, and converting the code costs a fifth of the trace.
+    return tf.function(run, autograph=False, reduce_retracing=True)
 
 
 class _Shaped:

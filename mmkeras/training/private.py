@@ -3,8 +3,9 @@
 `_symbolic_build` and `_maybe_symbolic_build` are where `fit` reads a batch to build metrics and
 optimizer; `_loss_tracker` is the mean that `fit` logs as "loss"; `_distributed_dataset` is the
 dataset behind the iterator of an epoch; `_flatten_layers` walks the layers inside layers;
-`_compile_loss` holds the mean that is logged of every head's loss. Keras has no public way to any
-of them, which is why `setup.py` bounds Keras to the minor version these were tested on.
+`_compile_loss` holds the mean that is logged of every head's loss; `_momentums` and `_velocities`
+are Adam's slots. Keras has no public way to any of them, which is why `setup.py` bounds Keras to
+the minor version these were tested on.
 """
 
 import inspect
@@ -30,6 +31,8 @@ def check() -> None:
         ("_loss_tracker", inspect.unwrap(keras.Model.compile)),
         ("_compile_loss", inspect.unwrap(keras.Model.compile)),
         ("_distributed_dataset", getattr(epoch, "__init__", None)),
+        ("_momentums", keras.optimizers.Adam.build),
+        ("_velocities", keras.optimizers.Adam.build),
     ):
         code = getattr(setter, "__code__", None)
         if code is None or name not in code.co_names:
@@ -94,6 +97,11 @@ def flatten_layers(model: keras.Model) -> list[keras.layers.Layer]:
 def is_seed_state(variable: Any) -> bool:
     """Says whether a variable is the state of a `keras.random.SeedGenerator`."""
     return variable.path.endswith("seed_generator_state")
+
+
+def adam_slots(optimizer: keras.optimizers.Adam, index: int) -> tuple[Any, Any]:
+    """Returns the TensorFlow variables of first and second moment of a weight."""
+    return optimizer._momentums[index].value, optimizer._velocities[index].value
 
 
 def build_from_spec(model: keras.Model, element_spec: Any) -> None:
