@@ -57,6 +57,9 @@ UNITS = {
         lambda rng: tokens_and_mask(rng)[:1],
     ),
     "transformer_block": Unit(lambda **kw: TransformerBlock(2, 8, **kw), tokens_and_mask),
+    "transformer_block_remat": Unit(
+        lambda **kw: TransformerBlock(2, 8, remat=True, **kw), tokens_and_mask
+    ),
     "transformer_block_cross": Unit(lambda **kw: TransformerBlock(2, 8, cross=True, **kw), cross),
     "zero_masked": Unit(ZeroMasked, tokens_and_mask, float32=True),
 }
