@@ -4,7 +4,17 @@ from mmkeras.data import scenes
 from mmkeras.data.check import Report, check
 from mmkeras.data.dataset import Data, Split
 from mmkeras.data.decode import decoder
-from mmkeras.data.profile import Profile, profile
+from mmkeras.data.profile import InputProfile, profile
 from mmkeras.data.table import table
 
-__all__ = ["Data", "Profile", "Report", "Split", "check", "decoder", "profile", "scenes", "table"]
+__all__ = [
+    "Data",
+    "InputProfile",
+    "Report",
+    "Split",
+    "check",
+    "decoder",
+    "profile",
+    "scenes",
+    "table",
+]

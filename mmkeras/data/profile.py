@@ -20,7 +20,7 @@ from mmkeras.data.options import tuned
 
 
 @dataclass(frozen=True)
-class Profile:
+class InputProfile:
     """What `profile` measured; `print(report)` shows it.
 
     Attributes:
@@ -52,7 +52,7 @@ def profile(
     model: keras.Model | None = None,
     seconds: float = 2.0,
     log_dir: str | os.PathLike | None = None,
-) -> Profile:
+) -> InputProfile:
     """Measures the stages of an input pipeline and, with a compiled model, its training step.
 
     Of a `Data`: reading files, decoding and augmenting each modality, the whole pipeline as `fit`
@@ -88,7 +88,7 @@ def profile(
     if model is not None:
         rates["step"] = _step_rate(model, next(iter(batches)), seconds)
     bottleneck = _bottleneck(rates)
-    made = Profile(batch_size, rates, bottleneck, _advice(rates, bottleneck, stages, data))
+    made = InputProfile(batch_size, rates, bottleneck, _advice(rates, bottleneck, stages, data))
     if log_dir is not None:
         _write(made, log_dir)
     return made
@@ -209,7 +209,7 @@ def _advice(
     return (*said, "More cores, here or on other machines (tf.data service), decode side by side.")
 
 
-def _write(made: Profile, log_dir: str | os.PathLike) -> None:
+def _write(made: InputProfile, log_dir: str | os.PathLike) -> None:
     with tf.summary.create_file_writer(str(Path(log_dir) / "input")).as_default(step=0):
         text = str(made).replace("\n", "\n    ")
         tf.summary.text("input/profile", f"    {text}")

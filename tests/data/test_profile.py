@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import mmkeras as mk
-from mmkeras.data.profile import Profile, _advice, _bottleneck
+from mmkeras.data.profile import InputProfile, _advice, _bottleneck
 from tests.core.errors import says
 from tests.data import files
 
@@ -87,7 +87,7 @@ def test_the_bottleneck_and_what_to_change(data, rates, bottleneck, words):
     assert found == list(rates)[bottleneck]
     advice = _advice(rates, found, data.modalities, data)
     assert words in " ".join(advice)
-    shown = str(Profile(3, rates, found, advice))
+    shown = str(InputProfile(3, rates, found, advice))
     assert f"{found}" in [line for line in shown.split("\n") if "<-" in line][0]
 
 
