@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from mmkeras.training.nonfinite import NonFiniteGuard
+from mmkeras.training.profiling import Profile
 from mmkeras.training.resume import Resume
 from mmkeras.training.samples import Samples
 
@@ -63,11 +64,13 @@ def callbacks(
     histogram_freq: int = 1,
     save_steps: int | None = None,
     nonfinite: str = "stop",
+    trace: tuple[int, int] | None = None,
 ) -> list[keras.callbacks.Callback]:
     """Returns TensorBoard, best checkpoint, CSV log, guard and resume, all under one folder.
 
     `run_dir/tensorboard` holds scalars per head, learning rate, graph, weight histograms and,
-    with `data`, samples of every modality with prediction and truth each epoch;
+    step times, data wait, memory and utilisation (`Profile`, which also prints a table at the
+    end), and with `data` samples of every modality with prediction and truth each epoch;
     `run_dir/best.keras` the best model by `monitor` (`val_loss`, or `loss` when there is no
     validation); `run_dir/log.csv` one line per epoch; `run_dir/nonfinite` the batches of steps
     that were not finite (`NonFiniteGuard`); `run_dir/checkpoints` what an interrupted run
@@ -81,6 +84,7 @@ def callbacks(
         histogram_freq: epochs between weight histograms; 0 for none.
         save_steps: steps between checkpoints inside an epoch; None for epochs' ends alone.
         nonfinite: "stop" or "skip" a step whose loss or gradient is not finite.
+        trace: first and last step of which TensorBoard's Profile tab gets a trace.
 
     Raises:
         ValueError: the folder cannot be written.
@@ -93,6 +97,7 @@ def callbacks(
         keras.callbacks.TensorBoard(str(tensorboard), histogram_freq=histogram_freq),
         _Best(str(run_dir / "best.keras"), monitor=monitor, mode=mode, save_best_only=True),
         _Log(run_dir / "log.csv"),
+        Profile(tensorboard / "profile", trace=trace),
         NonFiniteGuard(run_dir / "nonfinite", nonfinite),
         Resume(run_dir / "checkpoints", every_steps=save_steps),
     ]

@@ -4,8 +4,8 @@
 optimizer; `_loss_tracker` is the mean that `fit` logs as "loss"; `_distributed_dataset` is the
 dataset behind the iterator of an epoch; `_flatten_layers` walks the layers inside layers;
 `_compile_loss` holds the mean that is logged of every head's loss; `_momentums` and `_velocities`
-are Adam's slots. Keras has no public way to any of them, which is why `setup.py` bounds Keras to
-the minor version these were tested on.
+are Adam's slots, and `_get_variable_index` finds a weight's. Keras has no public way to any of
+them, which is why `setup.py` bounds Keras to the minor version these were tested on.
 """
 
 import inspect
@@ -24,6 +24,8 @@ NAMES = ("_maybe_symbolic_build", "_symbolic_build", "_flatten_layers")
 def check() -> None:
     """Raises ImportError when this Keras lacks a private name that mmkeras builds on."""
     missing = [name for name in NAMES if not hasattr(keras.Model, name)]
+    if not hasattr(keras.optimizers.Optimizer, "_get_variable_index"):
+        missing.append("_get_variable_index")
     # Instance attributes are looked for in the code that sets them: a probe model would make
     # TensorFlow's devices, after which logical ones cannot be asked for.
     epoch = inspect.unwrap(keras.Model.fit).__globals__.get("TFEpochIterator")
@@ -97,6 +99,11 @@ def flatten_layers(model: keras.Model) -> list[keras.layers.Layer]:
 def is_seed_state(variable: Any) -> bool:
     """Says whether a variable is the state of a `keras.random.SeedGenerator`."""
     return variable.path.endswith("seed_generator_state")
+
+
+def index_of(optimizer: keras.optimizers.Optimizer, variable: Any) -> int:
+    """Returns the place of a weight among those that the optimizer was built for."""
+    return optimizer._get_variable_index(variable)
 
 
 def adam_slots(optimizer: keras.optimizers.Adam, index: int) -> tuple[Any, Any]:
