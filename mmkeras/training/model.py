@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from mmkeras.core import checks, register
-from mmkeras.training import private
+from mmkeras.training import private, workers
 from mmkeras.training.inputs import check_batch
 
 
@@ -109,7 +109,24 @@ class Model(keras.Model):
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)
             _check_divisible(self.distribute_strategy.num_replicas_in_sync, x)
+        x, steps = workers.share(self.distribute_strategy, x)
+        kwargs["steps_per_epoch"] = kwargs.get("steps_per_epoch") or steps
+        held, steps = workers.share(self.distribute_strategy, kwargs.get("validation_data"))
+        kwargs["validation_data"] = held
+        kwargs["validation_steps"] = kwargs.get("validation_steps") or steps
         return super().fit(x, *args, **kwargs)
+
+    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Evaluates as `keras.Model.evaluate`; several workers share every batch."""
+        x, steps = workers.share(self.distribute_strategy, x)
+        kwargs["steps"] = kwargs.get("steps") or steps
+        return super().evaluate(x, *args, **kwargs)
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """Predicts as `keras.Model.predict`; several workers share every batch, all get all."""
+        x, steps = workers.share(self.distribute_strategy, x)
+        kwargs["steps"] = kwargs.get("steps") or steps
+        return super().predict(x, *args, **kwargs)
 
     def train_step(self, data: Any) -> dict:
         """One step on one replica's part of the batch: gradient, reduce, clip, apply."""
