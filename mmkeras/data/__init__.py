@@ -4,6 +4,7 @@ from mmkeras.data import scenes
 from mmkeras.data.check import Report, check
 from mmkeras.data.dataset import Data, Split
 from mmkeras.data.decode import decoder
+from mmkeras.data.service import distribute
 from mmkeras.data.table import table
 
-__all__ = ["Data", "Report", "Split", "check", "decoder", "scenes", "table"]
+__all__ = ["Data", "Report", "Split", "check", "decoder", "distribute", "scenes", "table"]

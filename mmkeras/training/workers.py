@@ -78,7 +78,9 @@ def share(strategy: tf.distribute.Strategy, dataset: Any, first_step: int = 0) -
         return dataset, None
     if not hasattr(dataset, "stream") and not hasattr(dataset, "part"):
         options = tf.data.Options()
-        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+        options.experimental_distribute.auto_shard_policy = (
+            tf.data.experimental.AutoShardPolicy.DATA
+        )
         return dataset.with_options(options), None
     if hasattr(dataset, "stream"):
         steps, part = dataset.steps, lambda shard: dataset.stream(first_step, shard)
