@@ -159,9 +159,7 @@ def measure(data: mk.data.Data, fusion: str, folder: Path, seed: int, epochs: in
         validation_data=data.valid(500),
         epochs=epochs,
         verbose=2,
-        callbacks=mk.training.callbacks(
-            folder, data=data if seed == 0 else None, histogram_freq=0, backup=False
-        ),
+        callbacks=mk.training.callbacks(folder, data=data if seed == 0 else None, histogram_freq=0),
     )
     model.save(folder / "last.keras")
     values = {

@@ -91,9 +91,7 @@ def measure(row: dict, data: mk.data.Data, folder: Path, seed: int, epochs: int)
         validation_data=data.valid(256),
         epochs=epochs,
         verbose=2,
-        callbacks=mk.training.callbacks(
-            folder, data=data if seed == 0 else None, histogram_freq=0, backup=False
-        ),
+        callbacks=mk.training.callbacks(folder, data=data if seed == 0 else None, histogram_freq=0),
     )
     model.save(folder / "last.keras")
     return {

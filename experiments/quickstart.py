@@ -36,7 +36,7 @@ def train(data: mk.data.Data, encoders: dict, fusion: str, epochs: int, run_dir)
         data.train(BATCH),
         validation_data=data.valid(256),
         epochs=epochs,
-        callbacks=mk.training.callbacks(run_dir, data=data, backup=False),
+        callbacks=mk.training.callbacks(run_dir, data=data),
     )
     return model
 

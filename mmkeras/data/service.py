@@ -108,10 +108,11 @@ def _check_size(dataset: tf.data.Dataset) -> None:
             "can be saved in a graph."
         ) from error
     if not 0 < size < LIMIT_BYTES:  # 0: it cannot be serialised, for being larger than 2 GiB
+        found = f"{size / 2**20:.3g} MiB" if size else "over 2 GiB"
         raise ValueError(
             f"A pipeline for the data service must stay below {LIMIT_BYTES / 2**20:.4g} MiB, with "
-            f"the items that it holds. Received: {f'{size / 2**20:.3g} MiB' if size else 'over 2 GiB'}. Give paths of files that "
-            "the workers can read instead of contents, and leave out `cache()`."
+            f"the items that it holds. Received: {found}. Give paths of files that the workers can "
+            "read instead of contents, and leave out `cache()`."
         )
 
 

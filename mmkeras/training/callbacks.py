@@ -7,6 +7,9 @@ from typing import Any
 
 import keras
 
+from mmkeras.training import workers
+from mmkeras.training.nonfinite import NonFiniteGuard
+from mmkeras.training.resume import Resume
 from mmkeras.training.samples import Samples
 
 _LOWER_IS_BETTER = ("loss", "error", "mae", "mse", "rmse", "wer", "cer")
@@ -23,6 +26,25 @@ class _LearningRate(keras.callbacks.Callback):
             )
 
 
+class _Log(keras.callbacks.Callback):
+    """One line per epoch; written anew each time, so that a resumed run has every line once."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path, self.lines = str(path), []
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Adds the epoch's line."""
+        self.lines.append({"epoch": epoch, **(logs or {})})
+        names = list(dict.fromkeys(name for line in self.lines for name in line))
+        made = Path(f"{self.path}.writing")
+        with made.open("w", newline="") as file:
+            table = csv.DictWriter(file, names)
+            table.writeheader()
+            table.writerows(self.lines)
+        made.replace(self.path)
+
+
 class _Best(keras.callbacks.ModelCheckpoint):
     """The best model so far; without validation by the training's quantity."""
 
@@ -33,15 +55,6 @@ class _Best(keras.callbacks.ModelCheckpoint):
         super().on_epoch_end(epoch, logs)
 
 
-def _earlier_best(log: Path, monitor: str, mode: str) -> float | None:
-    """The best value that an interrupted run has logged."""
-    with log.open(newline="") as file:
-        lines = list(csv.DictReader(file))
-    name = monitor if lines and monitor in lines[0] else monitor.removeprefix("val_")
-    values = [float(line[name]) for line in lines if line.get(name)]
-    return (min if mode == "min" else max)(values) if values else None
-
-
 def callbacks(
     run_dir: str | os.PathLike,
     *,
@@ -49,16 +62,18 @@ def callbacks(
     monitor: str = "val_loss",
     mode: str | None = None,
     histogram_freq: int = 1,
-    backup: bool = True,
+    save_steps: int | None = None,
+    nonfinite: str = "stop",
 ) -> list[keras.callbacks.Callback]:
-    """Returns TensorBoard, best checkpoint, backup and CSV log, all under one folder.
+    """Returns TensorBoard, best checkpoint, CSV log, guard and resume, all under one folder.
 
     `run_dir/tensorboard` holds scalars per head, learning rate, graph, weight histograms and,
     with `data`, samples of every modality with prediction and truth each epoch;
     `run_dir/best.keras` the best model by `monitor` (`val_loss`, or `loss` when there is no
-    validation); `run_dir/log.csv` one line per epoch; `run_dir/backup` what BackupAndRestore
-    needs to go on after an interruption (it is removed when `fit` ends; weights, optimizer and
-    epoch come back, the order of the data and the state of dropout start anew).
+    validation); `run_dir/log.csv` one line per epoch; `run_dir/nonfinite` the batches of steps
+    that were not finite (`NonFiniteGuard`); `run_dir/checkpoints` what an interrupted run
+    needs to go on exactly where it was (`Resume`; removed when `fit` ends). Of several workers
+    only the chief gets what writes logs and models.
 
     Args:
         run_dir: folder of the run; made if missing.
@@ -66,39 +81,36 @@ def callbacks(
         monitor: quantity of the best checkpoint.
         mode: "min" or "max"; when None, "min" for a loss or an error by its name, else "max".
         histogram_freq: epochs between weight histograms; 0 for none.
-        backup: whether to keep a backup for restarts.
+        save_steps: steps between checkpoints inside an epoch; None for epochs' ends alone.
+        nonfinite: "stop" or "skip" a step whose loss or gradient is not finite.
 
     Raises:
         ValueError: the folder cannot be written.
     """
-    run_dir = _writable(run_dir)
+    run_dir = Path(run_dir)
+    always = [
+        _LearningRate(),
+        NonFiniteGuard(workers.own(run_dir / "nonfinite"), nonfinite),
+        Resume(run_dir / "checkpoints", every_steps=save_steps),
+    ]
+    if not workers.is_chief():
+        return always
+    _writable(run_dir)
     tensorboard = run_dir / "tensorboard"
-    log = run_dir / "log.csv"
-    resumed = backup and (run_dir / "backup").exists() and log.exists()
     mode = mode or ("min" if monitor.endswith(_LOWER_IS_BETTER) else "max")
     made = [
-        _LearningRate(),
+        always[0],
         keras.callbacks.TensorBoard(str(tensorboard), histogram_freq=histogram_freq),
-        _Best(
-            str(run_dir / "best.keras"),
-            monitor=monitor,
-            mode=mode,
-            save_best_only=True,
-            initial_value_threshold=_earlier_best(log, monitor, mode) if resumed else None,
-        ),
-        keras.callbacks.CSVLogger(str(log), append=resumed),
+        _Best(str(run_dir / "best.keras"), monitor=monitor, mode=mode, save_best_only=True),
+        _Log(run_dir / "log.csv"),
+        *always[1:],
     ]
-    if backup:
-        made.append(
-            keras.callbacks.BackupAndRestore(str(run_dir / "backup"), double_checkpoint=True)
-        )
     if data is not None:
         made.append(Samples(str(tensorboard / "samples"), data))
     return made
 
 
-def _writable(run_dir: str | os.PathLike) -> Path:
-    run_dir = Path(run_dir)
+def _writable(run_dir: Path) -> None:
     probe = run_dir / ".write_test"
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -109,4 +121,3 @@ def _writable(run_dir: str | os.PathLike) -> Path:
             f"The run folder must be writable. Received: {str(run_dir)!r} ({error.strerror}). "
             "Choose another folder or change its permissions."
         ) from error
-    return run_dir

@@ -7,14 +7,16 @@ the step: forward + loss + backward in one `tf.function(jit_compile=...)` per re
 made dense, summed over replicas, clipped, applied. One replica equals two to float rounding.
 """
 
-from collections.abc import Mapping
+import inspect
+import shutil
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from mmkeras.core import checks, register
-from mmkeras.training import private, workers
+from mmkeras.core import register
+from mmkeras.training import options, private, resume, step, workers
+from mmkeras.training.fit import Fit
 from mmkeras.training.inputs import check_batch
 
 
@@ -34,6 +36,7 @@ class Model(keras.Model):
         *,
         jit: bool | str = "auto",
         clip_norm: float | None = None,
+        accumulate_steps: int = 1,
         **kwargs: Any,
     ) -> None:
         """Configures training; call it inside `strategy.scope()` when the model was built there.
@@ -43,17 +46,23 @@ class Model(keras.Model):
             loss: as in Keras; the heads' default losses when None.
             metrics: as in Keras; the heads' default metrics when it and `loss` are None.
             jit: True compiles forward, loss and backward of each replica with XLA; False never;
-                "auto" compiles when a GPU or TPU is visible (on a CPU, XLA speeds recurrent and
-                transformer models up and slows convolutions down: measure, then pin it).
-                `model.jit` tells what was resolved.
+                "auto" times both on the first batch of the first `fit` and takes the faster
+                (not at all in runs of fewer than 200 steps), and says what it took and why.
+                `model.jit` tells it too.
             clip_norm: global norm, above 0, to which the summed gradients are clipped.
+            accumulate_steps: micro-batches into which every replica's part of a batch is cut, to
+                save memory: gradients are averaged, one optimizer step per batch. The same
+                numbers as without, but for batch statistics, which are of a micro-batch.
             **kwargs: `loss_weights`, `weighted_metrics`, `run_eagerly` of Keras.
 
         Raises:
             ValueError: a Keras option that is wrong on several replicas, with its replacement.
         """
-        _check_options(jit, clip_norm)
-        _refuse(kwargs, optimizer, self.distribute_strategy.num_replicas_in_sync)
+        options.check(jit, clip_norm, accumulate_steps)
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        options.refuse(kwargs, optimizer, loss, replicas)
+        synchronized = step.synchronizing(self) if replicas > 1 else []
+        options.check_synchronized(synchronized, jit, accumulate_steps)
         if loss is None:
             loss = self._head_defaults("default_loss")
             if metrics is None:
@@ -70,15 +79,18 @@ class Model(keras.Model):
         super().compile(
             optimizer=optimizer, loss=loss, metrics=metrics, jit_compile=False, **kwargs
         )
-        self._mm_options = {"jit": jit, "clip_norm": clip_norm}
+        self._mm_options = {
+            "jit": jit,
+            "clip_norm": clip_norm,
+            "accumulate_steps": accumulate_steps,
+        }
+        self._mm_jit = False if synchronized else jit
+        self._mm_synchronized, self._mm_fit, self._mm_guard = bool(synchronized), None, None
 
     @property
-    def jit(self) -> bool:
-        """Whether the training step is compiled with XLA: `compile(jit=...)`, resolved here."""
-        jit = getattr(self, "_mm_options", {"jit": False})["jit"]
-        if jit != "auto":
-            return jit
-        return bool(tf.config.list_physical_devices("GPU") or tf.config.list_logical_devices("TPU"))
+    def jit(self) -> bool | str:
+        """Whether the training step is compiled with XLA; "auto" until the first `fit` decides."""
+        return getattr(self, "_mm_jit", "auto")
 
     def _head_defaults(self, what: str) -> dict:
         defaults = {
@@ -105,58 +117,95 @@ class Model(keras.Model):
         self.optimizer.build(self.trainable_variables)
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """Trains as `keras.Model.fit`; a `tf.data.Dataset` shuffles itself."""
-        if isinstance(x, tf.data.Dataset):
-            kwargs.setdefault("shuffle", False)
-            _check_divisible(self.distribute_strategy.num_replicas_in_sync, x)
-        x, steps = workers.share(self.distribute_strategy, x)
-        kwargs["steps_per_epoch"] = kwargs.get("steps_per_epoch") or steps
-        held, steps = workers.share(self.distribute_strategy, kwargs.get("validation_data"))
-        kwargs["validation_data"] = held
-        kwargs["validation_steps"] = kwargs.get("validation_steps") or steps
-        return super().fit(x, *args, **kwargs)
+        """Trains as `keras.Model.fit`; a `tf.data.Dataset` shuffles itself.
+
+        Of a `data.train(...)` dataset it reads the stream, whose batch at a global step depends on
+        the seed and the step alone. `class_weight` may name the heads: `{"answer": {0: 2.0}}`. With
+        `mk.training.Resume` among the callbacks an interrupted run goes on where it was, and
+        with `mk.training.NonFiniteGuard` a step that is not finite changes nothing.
+
+        Raises:
+            FloatingPointError: the guard stopped the run.
+            SystemExit: with `mk.training.PREEMPTED`, after SIGTERM, once all is saved.
+        """
+        bound = inspect.signature(keras.Model.fit).bind_partial(self, x, *args, **kwargs).arguments
+        given = {name: value for name, value in bound.items() if name != "self"}
+        if not self.compiled:
+            return super().fit(**given)
+        run = Fit(self, given)
+        self._mm_fit = run
+        if run.guard is not self._mm_guard or run.skip:
+            self._mm_guard, self.train_function = run.guard, None
+        step.spread_seeds(self)
+        try:
+            with resume.heeding_sigterm(run.callbacks):
+                history = super().fit(**run.given)
+        finally:
+            self._mm_fit = None
+        if run.resume is not None and run.resume.delete:
+            workers.agree(self.distribute_strategy, [0])  # all have come to the end
+            shutil.rmtree(run.resume.folder, ignore_errors=True)
+        return history
 
     def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Evaluates as `keras.Model.evaluate`; several workers share every batch."""
-        x, steps = workers.share(self.distribute_strategy, x)
-        kwargs["steps"] = kwargs.get("steps") or steps
+        x, kwargs["steps"] = workers.share(self.distribute_strategy, x, kwargs.get("steps"))
         return super().evaluate(x, *args, **kwargs)
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """Predicts as `keras.Model.predict`; several workers share every batch, all get all."""
-        x, steps = workers.share(self.distribute_strategy, x)
-        kwargs["steps"] = kwargs.get("steps") or steps
+        x, kwargs["steps"] = workers.share(self.distribute_strategy, x, kwargs.get("steps"))
         return super().predict(x, *args, **kwargs)
 
     def train_step(self, data: Any) -> dict:
         """One step on one replica's part of the batch: gradient, reduce, clip, apply."""
-        x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
-        loss, predictions, gradients = self._compiled_gradient(x, y, weights)
+        return self._update(data, *self._reduced_gradient(data)[:3])
+
+    def _reduced_gradient(self, data: Any) -> tuple:
+        """Loss, predictions, reduced and clipped gradients, and if guarded: all is finite."""
+        batch, rows = step.without_empty(keras.utils.unpack_x_y_sample_weight(data))
+        loss, predictions, gradients = self._accumulated_gradient(batch)
         context = tf.distribute.get_replica_context()
-        replicas = context.num_replicas_in_sync
-        if replicas > 1:
+        if context.num_replicas_in_sync > 1:
+            gradients = step.weighted_by_rows(gradients, data, rows, context)
             gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-        gradients = self._clipped(gradients)
+        gradients, finite = self._clipped(gradients)
+        if finite is not None:
+            bad = tf.cast(~(finite & tf.math.is_finite(loss)), tf.float32)
+            finite = context.all_reduce(tf.distribute.ReduceOp.SUM, bad) == 0
+        return loss, predictions, gradients, finite
+
+    def _update(self, data: Any, loss: Any, predictions: Any, gradients: list) -> dict:
+        """Applies reduced gradients and updates the metrics."""
+        x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
         # Keras sums the gradients of the replicas again; they are equal copies by now.
         self.optimizer.apply_gradients(
             [(g / replicas, v) for g, v in zip(gradients, self.trainable_variables, strict=True)]
         )
-        self._track(loss, x)
-        return self.compute_metrics(x, y, predictions, sample_weight=weights)
+        return self._score(x, y, weights, loss, predictions)
 
     def test_step(self, data: Any) -> dict:
         """One evaluation step on one replica's part of the batch."""
-        x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
+        (x, y, weights), _ = step.without_empty(keras.utils.unpack_x_y_sample_weight(data))
         predictions = self(x, training=False)
         loss = self.compute_loss(x, y, predictions, weights, training=False)
-        self._track(loss, x)
-        return self.compute_metrics(x, y, predictions, sample_weight=weights)
+        return self._score(*keras.utils.unpack_x_y_sample_weight(data), loss, predictions)
 
-    def _track(self, loss: Any, x: Any) -> None:
+    def predict_step(self, data: Any) -> Any:
+        """Predictions of one replica's part of the batch."""
+        (x, _, _), rows = step.without_empty(keras.utils.unpack_x_y_sample_weight(data))
+        return tf.nest.map_structure(lambda t: t[:rows], self(x, training=False))
+
+    def _score(self, x: Any, y: Any, weights: Any, loss: Any, predictions: Any) -> dict:
+        """Updates loss and metrics; a replica without a row counts for nothing."""
         # Under a strategy Keras has divided the loss by the number of replicas.
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         rows = tf.shape(tf.nest.flatten(x)[0])[0]
-        private.loss_tracker(self).update_state(loss * replicas, sample_weight=rows)
+        loss = tf.where(rows > 0, loss * replicas, 0.0)
+        private.loss_tracker(self).update_state(loss, sample_weight=rows)
+        predictions = tf.nest.map_structure(lambda t: t[:rows], predictions)
+        return self.compute_metrics(x, y, predictions, sample_weight=weights)
 
     def _gradient(self, x: Any, y: Any, weights: Any) -> tuple:
         """Loss, predictions and dense gradients of the scaled loss, on one replica."""
@@ -174,13 +223,27 @@ class Model(keras.Model):
         ]
         return loss, predictions, dense
 
-    def _clipped(self, gradients: list) -> list:
-        if self._mm_options["clip_norm"] is None:
-            return gradients
-        limit = tf.constant(self._mm_options["clip_norm"], "float32")
+    def _accumulated_gradient(self, batch: tuple) -> tuple:
+        count = self._mm_options["accumulate_steps"]
+        if count == 1:
+            return self._compiled_gradient(*batch)
+        return step.accumulated(self._compiled_gradient, batch, count)
+
+    def _clipped(self, gradients: list) -> tuple[list, Any]:
+        """Clips to the global norm; with a guard also says whether the norm is finite."""
+        limit = self._mm_options["clip_norm"]
+        guarded = self._mm_guard is not None
+        if limit is None and not guarded:
+            return gradients, None
+        norm = tf.linalg.global_norm(gradients)
+        finite = tf.math.is_finite(norm) if guarded else None
         if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
-            limit *= tf.cast(self.optimizer.dynamic_scale, "float32")
-        return tf.clip_by_global_norm(gradients, limit)[0]
+            # Infinite gradients are how the optimizer finds the largest scale.
+            finite = tf.constant(True) if guarded else None
+            limit = limit and limit * tf.cast(self.optimizer.dynamic_scale, "float32")
+        if limit is not None:
+            gradients = tf.clip_by_global_norm(gradients, limit, use_norm=norm)[0]
+        return gradients, finite
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         """Builds optimizer, metrics and losses in the strategy's scope, reading no data."""
@@ -197,19 +260,28 @@ class Model(keras.Model):
     def make_train_function(self, force: bool = False) -> Any:
         """Builds the function that `fit` calls: one step on every replica."""
         if self.train_function is None or force:
-            # Held in a closure of this call and not as a tracked attribute, so that exporting
-            # the model does not find and retrace it.
-            step = tf.function(
-                self._gradient,
-                jit_compile=True if self.jit else None,
-                autograph=False,
-                reduce_retracing=True,
-            )
-            object.__setattr__(
-                self, "_compiled_gradient", self._gradient if self.run_eagerly else step
-            )
-            self.train_function = self._replicated(self.train_step)
+            self._choose_gradient()
+            made = self._guarded() if self._mm_guard else self._replicated(self.train_step)
+            self.train_function = self._mm_fit.passing(made) if self._mm_fit else made
         return self.train_function
+
+    def _choose_gradient(self) -> None:
+        """Makes the compiled or plain gradient function, after measuring where it was asked to."""
+        ways = {
+            # Traced by themselves, so that XLA sees forward, loss and backward and nothing that
+            # spans the replicas.
+            jit: tf.function(
+                self._gradient, jit_compile=jit or None, autograph=False, reduce_retracing=True
+            )
+            for jit in (False, True)
+        }
+        if self.jit == "auto" and self._mm_fit is not None:
+            self._mm_jit = self._mm_fit.measured_jit(ways)
+        chosen = ways[self.jit is True]
+        if self.run_eagerly or self._mm_synchronized:
+            chosen = self._gradient
+        # Not as a tracked attribute, so that exporting the model does not find and retrace it.
+        object.__setattr__(self, "_compiled_gradient", chosen)
 
     def make_test_function(self, force: bool = False) -> Any:
         """Builds the function that `evaluate` calls."""
@@ -222,6 +294,27 @@ class Model(keras.Model):
 
         def run(iterator: Any) -> Any:
             logs = strategy.run(step, args=(next(iterator),))
+            return tf.nest.map_structure(lambda v: strategy.reduce("MEAN", v, axis=None), logs)
+
+        return run if self.run_eagerly else tf.function(run, reduce_retracing=True)
+
+    def _guarded(self) -> Any:
+        """As `_replicated(train_step)`, but a step that is not finite is reported and left out."""
+        strategy, guard = self.distribute_strategy, self._mm_guard
+
+        def run(iterator: Any) -> Any:
+            data = next(iterator)
+            *parts, finite = strategy.run(self._reduced_gradient, args=(data,))
+
+            def update() -> Any:
+                strategy.run(self._update, args=(data, *parts))
+                return tf.constant(0)
+
+            def report() -> Any:
+                return step.reported(self, guard, data, *parts)
+
+            tf.cond(strategy.experimental_local_results(finite)[0], update, report)
+            logs = strategy.run(self.get_metrics_result)
             return tf.nest.map_structure(lambda v: strategy.reduce("MEAN", v, axis=None), logs)
 
         return run if self.run_eagerly else tf.function(run, reduce_retracing=True)
@@ -256,48 +349,3 @@ class _Shaped:
         shape = tuple(spec.shape)
         self.shape = (2, *shape[1:]) if shape else shape
         self.dtype = spec.dtype.name if hasattr(spec.dtype, "name") else spec.dtype
-
-
-def _check_options(jit: bool | str, clip_norm: float | None) -> None:
-    if not isinstance(jit, bool) and jit != "auto":
-        raise ValueError(f"`jit` must be True, False or 'auto'. Received: jit={jit!r}.")
-    if clip_norm is not None and checks.real("clip_norm", clip_norm) == 0.0:
-        raise ValueError(
-            "`clip_norm` must be above 0, or nothing would train. Received: 0. None clips nothing."
-        )
-
-
-def _check_divisible(replicas: int, dataset: tf.data.Dataset) -> None:
-    """Raises when a batch cannot be shared evenly: the mean of every replica counts alike."""
-    rows = tf.nest.flatten(dataset.element_spec)[0].shape[:1]
-    if rows and rows[0] is not None and rows[0] % replicas:
-        raise ValueError(
-            f"The batch must divide evenly over {replicas} replicas. Received: {rows[0]} rows. "
-            "Choose a batch size that the number of replicas divides."
-        )
-
-
-def _refuse(kwargs: Mapping, optimizer: Any, replicas: int) -> None:
-    """Raises for the Keras options that are wrong (or fail) on more than one replica."""
-    if "jit_compile" in kwargs:
-        raise ValueError("mmkeras compiles per replica: use `jit=` instead of `jit_compile=`.")
-    if kwargs.get("steps_per_execution", 1) != 1:
-        raise ValueError(
-            "`steps_per_execution` must be 1: Keras' own fails on several replicas. Received: "
-            f"{kwargs['steps_per_execution']}. Leave it out."
-        )
-    if replicas == 1:
-        return
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    for option, instead in (
-        ("clipnorm", "compile(clip_norm=...)"),
-        ("global_clipnorm", "compile(clip_norm=...)"),
-        ("clipvalue", "compile(clip_norm=...)"),
-        ("gradient_accumulation_steps", "a smaller batch"),
-        ("ema_overwrite_frequency", "use_ema with the SwapEMAWeights callback"),
-    ):
-        if getattr(inner, option, None):
-            raise ValueError(
-                f"The optimizer's `{option}` is not exact on several replicas (Keras applies it "
-                f"before the gradients are summed). Use {instead} instead."
-            )

@@ -2,8 +2,9 @@
 
 `_symbolic_build` and `_maybe_symbolic_build` are where `fit` reads a batch to build metrics and
 optimizer; `_loss_tracker` is the mean that `fit` logs as "loss"; `_distributed_dataset` is the
-dataset behind the iterator of an epoch. Keras has no public way to any of them, which is why
-`setup.py` bounds Keras to the minor version these were tested on.
+dataset behind the iterator of an epoch; `_flatten_layers` walks the layers inside layers. Keras has
+no public way to any of them, which is why `setup.py` bounds Keras to the minor version these were
+tested on.
 """
 
 import inspect
@@ -12,7 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-NAMES = ("_maybe_symbolic_build", "_symbolic_build")
+NAMES = ("_maybe_symbolic_build", "_symbolic_build", "_flatten_layers")
 
 
 def check() -> None:
@@ -46,6 +47,16 @@ def element_spec(iterator: Any) -> Any:
     return tf.nest.map_structure(
         lambda s: s._value_specs[0] if hasattr(s, "_value_specs") else s, spec
     )
+
+
+def flatten_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """Returns all layers of a model, those inside of layers included."""
+    return list(model._flatten_layers())
+
+
+def is_seed_state(variable: Any) -> bool:
+    """Says whether a variable is the state of a `keras.random.SeedGenerator`."""
+    return variable.path.endswith("seed_generator_state")
 
 
 def build_from_spec(model: keras.Model, element_spec: Any) -> None:

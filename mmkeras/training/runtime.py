@@ -14,10 +14,11 @@ def strategy(spec: str = "auto") -> tf.distribute.Strategy:
 
     Args:
         spec: "auto": the workers of TF_CONFIG when it names several; else mirrored over the
-            visible GPUs when there are several; else the default (one device). "mirrored": MirroredStrategy over all GPUs, or the one CPU. "cpu:N":
-            MirroredStrategy over N logical CPU devices, for tests of exactness. "workers":
-            MultiWorkerMirroredStrategy over the processes of TF_CONFIG, each with its visible
-            GPUs or its CPU. The last two must come before TensorFlow is used.
+            visible GPUs when there are several; else the default (one device). "mirrored":
+            MirroredStrategy over all GPUs, or the one CPU. "cpu:N": MirroredStrategy over N
+            logical CPU devices, for tests of exactness. "workers": MultiWorkerMirroredStrategy
+            over the processes of TF_CONFIG, each with its visible GPUs or its CPU. The last two
+            must come before TensorFlow is used.
 
     Raises:
         ValueError: unknown spec, or "workers" without a TF_CONFIG of several processes.

@@ -11,6 +11,8 @@ and its symbolic build reads per-replica values); `mmkeras.Model` replaces both.
 
 import json
 import os
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -54,7 +56,13 @@ def strategy() -> tf.distribute.MultiWorkerMirroredStrategy:
         ) from error
 
 
-def share(strategy: tf.distribute.Strategy, dataset: Any, first_step: int = 0) -> tuple:
+def share(
+    strategy: tf.distribute.Strategy,
+    dataset: Any,
+    steps: int | None = None,
+    first_step: int = 0,
+    change: Callable | None = None,
+) -> tuple:
     """Returns the dataset that this worker reads, and the steps of one pass over it.
 
     Of a dataset of `mk.data` every worker reads and decodes only its rows of every global batch.
@@ -62,30 +70,35 @@ def share(strategy: tf.distribute.Strategy, dataset: Any, first_step: int = 0) -
 
     Args:
         strategy: the model's.
-        dataset: from `data.train`, `data.valid`, ..., or any `tf.data.Dataset`.
-        first_step: global step to begin at; of a training set only.
-
-    Returns:
-        Dataset and steps; without several workers the dataset itself, and anything that is no
-        `tf.data.Dataset` too, with None: Keras then asks the dataset.
-
-    Raises:
-        ValueError: a batch cannot be shared evenly over all replicas.
+        dataset: from `data.train`, `data.valid`, ..., or any `tf.data.Dataset`; what is none is
+            returned as it is.
+        steps: of one pass, where the caller knows better than the dataset.
+        first_step: global step to begin at; of a dataset with a `stream` only.
+        change: dataset -> dataset, of what is read.
     """
-    if not _spans_workers(strategy) or not isinstance(dataset, tf.data.Dataset):
-        if hasattr(dataset, "stream"):
-            return dataset.stream(first_step), dataset.steps
-        return dataset, None
-    if not hasattr(dataset, "stream") and not hasattr(dataset, "part"):
+    if not isinstance(dataset, tf.data.Dataset):
+        return dataset, steps
+    change = change or (lambda part: part)
+    several = spans(strategy)
+    if hasattr(dataset, "stream"):
+        steps = steps or dataset.steps
+        if not several:
+            return change(dataset.stream(first_step)), steps
+        return _distributed(strategy, lambda s: change(dataset.stream(first_step, s))), steps
+    if several and hasattr(dataset, "part"):
+        steps = steps or len(dataset)
+        return _distributed(strategy, lambda s: change(dataset.part(s).repeat())), steps
+    if several:
         options = tf.data.Options()
         options.experimental_distribute.auto_shard_policy = (
             tf.data.experimental.AutoShardPolicy.DATA
         )
-        return dataset.with_options(options), None
-    if hasattr(dataset, "stream"):
-        steps, part = dataset.steps, lambda shard: dataset.stream(first_step, shard)
-    else:
-        steps, part = len(dataset), lambda shard: dataset.part(shard).repeat()
+        dataset = dataset.with_options(options)
+    return change(dataset), steps
+
+
+def _distributed(strategy: tf.distribute.Strategy, part: Callable) -> Any:
+    """Returns endless data of which every replica of this worker gets its part."""
 
     def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
         replicas = context.num_replicas_in_sync
@@ -97,15 +110,36 @@ def share(strategy: tf.distribute.Strategy, dataset: Any, first_step: int = 0) -
         # Known to be endless, TensorFlow need not ask all workers at every step who is at an end.
         return parts.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
-    return strategy.distribute_datasets_from_function(of_worker), steps
+    return strategy.distribute_datasets_from_function(of_worker)
 
 
-def _spans_workers(strategy: tf.distribute.Strategy) -> bool:
-    return (
-        isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-        and len(strategy.cluster_resolver.cluster_spec().as_dict()) > 0
-        and several()
-    )
+def agree(strategy: tf.distribute.Strategy, numbers: list[int]) -> int | None:
+    """Returns the largest number that all workers name, None where there is none.
+
+    All must call it, each with as many numbers; it also makes each wait for all.
+    """
+    if not spans(strategy):
+        return max(numbers, default=None)
+
+    @tf.function
+    def mine() -> Any:
+        return strategy.run(tf.constant, ([numbers], tf.int64))
+
+    rows = strategy.gather(mine(), axis=0).numpy()
+    common = set.intersection(*(set(row.tolist()) for row in rows))
+    return max(common, default=None)
+
+
+def own(folder: Path) -> Path:
+    """Returns the folder of this worker: the given one for the chief, one in it for others."""
+    if is_chief():
+        return folder
+    return folder / f"{_config()[1]['type']}-{_config()[1]['index']}"
+
+
+def spans(strategy: tf.distribute.Strategy) -> bool:
+    """Whether a strategy is one of several processes."""
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) and several()
 
 
 def _config() -> tuple[dict, dict]:

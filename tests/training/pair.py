@@ -1,12 +1,15 @@
 """Trains as one of several workers, or alone without TF_CONFIG; run as a file.
 
-python pair.py OUT: writes losses, metrics, validation, evaluation, predictions and weights of a
-run with and without XLA to OUT/<rank or alone>.npz, and the files of a run to OUT/run.
+python pair.py OUT: writes logs, evaluation, predictions and weights with and without XLA, and of a
+run with dropout and all callbacks in OUT/whole, to OUT/<rank or alone>.npz.
+python pair.py OUT killed: the last of these runs alone, in OUT/killed, whose worker 1 kills itself
+in the middle of the second epoch, once.
 """
 
 import contextlib
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -27,38 +30,67 @@ if not alone:
     assert isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
     assert mk.training.is_chief() == (rank == "0")
 
-rows, held = scenes.questions(71, seed=3, size=32), scenes.questions(25, seed=4, size=32)
-for part in (rows, held):
-    part["numbers"] = [[float(scene % 5), 1.0] for scene in part["scene"]]
+
+def table(count, seed):
+    rows = {
+        name: values[:count] for name, values in scenes.questions(30, seed=seed, size=32).items()
+    }
+    rows["numbers"] = [[float(scene % 5), 1.0] for scene in rows["scene"]]
+    return rows
+
+
 specs = {"image": mk.Image(size=32), "numbers": mk.Vector(size=2)}
-data = mk.data.table(rows, specs, "answer", valid=held, seed=5)
+data = mk.data.table(table(71, 3), specs, "answer", valid=table(25, 4), seed=5)
 
 
-def made(jit):
+def model(jit, **options):
     keras.backend.clear_session()
     keras.utils.set_random_seed(7)
-    with strategy.scope() if not alone else contextlib.nullcontext():
-        model = mk.assemble(
+    with contextlib.nullcontext() if alone else strategy.scope():
+        made = mk.assemble(
             data.modalities,
             {"image": {"name": "cnn", "filters": (8,)}},
             "concatenation",
             {"answer": mk.heads.Classifier(data.classes)},
             hidden_dim=16,
+            **options,
         )
-        model.compile(keras.optimizers.AdamW(1e-3), jit=jit, clip_norm=0.5)
-    return model
+        made.compile(keras.optimizers.AdamW(1e-3), jit=jit, clip_norm=0.5)
+    return made
 
 
+class Kill(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        mark = out / "killed.mark"
+        if rank == "1" and int(self.model.optimizer.iterations.numpy()) == 8 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def whole_run(name, *callbacks):
+    """Returns weights after a run with dropout, checkpoints and logs."""
+    mk.training.seed(7, deterministic=True)  # not before: XLA has no deterministic max pooling
+    made = model(False, dropout=0.2)
+    callbacks = [*mk.training.callbacks(out / name, data=data, save_steps=3), *callbacks]
+    made.fit(
+        data.train(14), validation_data=data.valid(9), epochs=3, verbose=0, callbacks=callbacks
+    )
+    return {f"{name}/{i}": weight.numpy() for i, weight in enumerate(made.weights)}
+
+
+if sys.argv[2:] == ["killed"]:
+    np.savez(out / f"killed-{rank}.npz", **whole_run("killed", Kill()))
+    sys.exit()
 result = {}
 for jit in (False, True):
-    model = made(jit)
+    made = model(jit)
     # 25 rows in batches of 9, 8 and 8: two workers get 4 and 5, 4 and 4.
-    log = model.fit(data.train(14), validation_data=data.valid(9), epochs=4, verbose=0).history
-    result |= {f"{name}/{jit}": values for name, values in log.items()}
-    for weight in model.weights:
-        result[f"weights/{jit}/{weight.path}"] = weight.numpy()
-    print("fit", jit, flush=True)
-for name, value in model.evaluate(data.valid(9), return_dict=True, verbose=0).items():
+    log = made.fit(data.train(14), validation_data=data.valid(9), epochs=4, verbose=0).history
+    result |= {f"log/{jit}/{name}": values for name, values in log.items()}
+    result |= {f"weights/{jit}/{i}": weight.numpy() for i, weight in enumerate(made.weights)}
+result["steps"] = made.optimizer.iterations.numpy()
+for name, value in made.evaluate(data.valid(9), return_dict=True, verbose=0).items():
     result[f"evaluate/{name}"] = value
-result["predict"] = model.predict(data.valid(9), verbose=0)["answer"]
+result["predict"] = made.predict(data.valid(9), verbose=0)["answer"]
+result |= {} if alone else whole_run("whole")
 np.savez(out / f"{rank}.npz", **result)

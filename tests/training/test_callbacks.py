@@ -113,13 +113,13 @@ def test_best_checkpoint_is_the_best_epoch(run):
     assert measured["loss"] == pytest.approx(min(history["val_loss"]), rel=1e-5)
 
 
-def test_csv_has_a_line_per_epoch_and_no_backup_is_left(run):
+def test_csv_has_a_line_per_epoch_and_no_checkpoint_is_left(run):
     _, _, folder, history = run
     with (folder / "log.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert [int(line["epoch"]) for line in lines] == [0, 1]
     assert float(lines[1]["val_loss"]) == pytest.approx(history["val_loss"][1])
-    assert not list((folder / "backup").rglob("*.h5")) if (folder / "backup").exists() else True
+    assert sorted(p.name for p in folder.iterdir()) == ["best.keras", "log.csv", "tensorboard"]
 
 
 def test_unwritable_run_folder(tmp_path):
@@ -134,57 +134,14 @@ def test_unwritable_run_folder(tmp_path):
             mk.training.callbacks(locked)
 
 
-def test_a_run_goes_on_after_an_interruption(tmp_path, rng):
-    rows = scenes.questions(16, seed=1, size=32)
-    data = mk.data.table(rows, {"question": mk.Text(length=8)}, "answer")
-
-    def fit(epochs):
-        keras.utils.set_random_seed(1)
-        model = mk.assemble(
-            data.modalities,
-            fusion="concatenation",
-            heads={"answer": mk.heads.Classifier(data.classes)},
-            hidden_dim=8,
-        )
-        model.compile("adamw", jit=False)
-        stop = keras.callbacks.LambdaCallback(
-            on_epoch_begin=lambda epoch, logs: _stop_at(epoch, epochs)
-        )
-        kept = mk.training.callbacks(tmp_path / "run", monitor="loss", histogram_freq=0)
-        model.fit(data.train(16), epochs=4, verbose=0, callbacks=[*kept, stop])
-
-    with pytest.raises(KeyboardInterrupt):
-        fit(2)
-    fit(99)
-    with (tmp_path / "run" / "log.csv").open() as file:
-        assert [int(line["epoch"]) for line in csv.DictReader(file)] == [0, 1, 2, 3]
-
-
-def test_best_checkpoint_survives_an_interruption(tmp_path):
-    run = tmp_path / "run"
-    (run / "backup").mkdir(parents=True)
-    (run / "log.csv").write_text("epoch,loss,val_loss\n0,2.0,0.5\n1,1.0,0.7\n")
-
-    def best():
-        (found,) = [c for c in mk.training.callbacks(run) if hasattr(c, "save_best_only")]
-        return found
-
-    assert best().best == 0.5 and best().mode == "min"
+def test_without_validation_the_best_is_by_the_training_quantity(tmp_path):
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    found = best()
-    found.set_model(model)
-    found.on_epoch_end(2, {"loss": 0.9, "val_loss": 0.6})
-    assert not (run / "best.keras").exists()
-    found.on_epoch_end(3, {"loss": 0.9, "val_loss": 0.4})
-    assert (run / "best.keras").exists()
-    other = mk.training.callbacks(tmp_path / "fresh", monitor="val_accuracy")
-    (found,) = [c for c in other if hasattr(c, "save_best_only")]
+    (found,) = [
+        c
+        for c in mk.training.callbacks(tmp_path / "fresh", monitor="val_accuracy")
+        if hasattr(c, "save_best_only")
+    ]
     assert found.best is None and found.mode == "max"
     found.set_model(model)
-    found.on_epoch_end(0, {"loss": 1.0, "accuracy": 0.5})  # no validation
+    found.on_epoch_end(0, {"loss": 1.0, "accuracy": 0.5})
     assert (tmp_path / "fresh" / "best.keras").exists()
-
-
-def _stop_at(epoch, last):
-    if epoch == last:
-        raise KeyboardInterrupt

@@ -1,12 +1,14 @@
 """The model class: steps against NumPy-simple references, compile options, save and load."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import mmkeras as mk
-from mmkeras.training import private
+from mmkeras.training import jit, private
 
 CLASSES = ("a", "b", "c")
 SPECS = {
@@ -105,11 +107,36 @@ def test_xla_gives_the_same_steps_and_is_in_the_graph(rng):
     assert must_compile(compiled) and not must_compile(plain)
 
 
-def test_jit_auto_says_what_it_resolved_to(rng):
-    assert build(jit="auto").jit == bool(tf.config.list_physical_devices("GPU"))
-    assert build(jit=True).jit is True
+def test_jit_auto_is_told_and_not_measured_in_short_runs(rng, capsys):
+    x, y = batch(rng)
+    model = build(jit="auto")
+    assert model.jit == "auto"
+    model.fit(dataset(x, y), epochs=1)
+    assert model.jit is False and "fewer than 200 steps" in capsys.readouterr().err
     with pytest.raises(ValueError, match="`jit` must be True, False or 'auto'.*'always'"):
         build(jit="always")
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_jit_auto_takes_the_faster_way_and_leaves_no_trace(rng, monkeypatch, capsys, slow):
+    x, y = batch(rng)
+    real, calls = jit._seconds, itertools.count()
+
+    def seconds(run, example):  # without and with XLA, in turns
+        real(run, example)
+        return 2.0 if next(calls) % 2 == int(slow) else 1.0
+
+    monkeypatch.setattr(jit, "MIN_STEPS", 1)
+    monkeypatch.setattr(jit, "_seconds", seconds)
+    measured, pinned = build(jit="auto"), build(jit=not slow)
+    pinned.set_weights(measured.get_weights())
+    for model in (measured, pinned):
+        model.fit(dataset(x, y), epochs=2)
+    assert measured.jit is (not slow)
+    said = capsys.readouterr().err
+    assert f"takes jit={not slow}" in said and "ms without" in said
+    for a, b in zip(measured.get_weights(), pinned.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_evaluate_counts_every_row_of_a_partial_batch(rng):
