@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 PORT = 23456
+_RANGE = r"\d+(?:-\d+)?"
+_NODES = rf"[\w.-]*(?:\[{_RANGE}(?:,{_RANGE})*\][\w.-]*)*"
 
 
 def tf_config(
@@ -147,14 +149,10 @@ def node_names(text: str) -> list[str]:
     Raises:
         ValueError: it is not such a list.
     """
-    names = []
-    for part in re.findall(r"(?:[^,\[]|\[[^\]]*\])+", text):
-        if not re.fullmatch(r"[\w.-]*(\[[\d,-]+\][\w.-]*)*", part):
-            raise ValueError(
-                f"A node list must look like 'node[01-03,7],other'. Received: {text!r}."
-            )
-        names += _expand(part)
-    return names
+    if not re.fullmatch(rf"{_NODES}(,{_NODES})*", text):
+        raise ValueError(f"A node list must look like 'node[01-03,7],other'. Received: {text!r}.")
+    parts = re.findall(r"(?:[^,\[]|\[[^\]]*\])+", text)
+    return [name for part in parts for name in _expand(part)]
 
 
 def _expand(part: str) -> list[str]:

@@ -1,6 +1,7 @@
 """One call of `Model.fit`: what is read from which position on, by whom, and with XLA or not."""
 
 import sys
+from functools import partial
 from typing import Any
 
 import keras
@@ -88,8 +89,9 @@ class Fit:
         first = max(epoch, given.get("initial_epoch", 0)) * (steps or 0) + self.skip
         change = None
         if given.get("class_weight") and isinstance(x.element_spec[1], dict):
-            weight, given = given["class_weight"], {**given, "class_weight": None}
-            change = lambda part: options.class_weights(part, weight, self.model.output_names)  # noqa: E731
+            names = self.model.output_names
+            change = partial(options.class_weights, weight=given["class_weight"], outputs=names)
+            given = {**given, "class_weight": None}
         x, steps = workers.share(self.model.distribute_strategy, x, steps, first, change)
         return {**given, "x": x, "steps_per_epoch": steps}
 
