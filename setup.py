@@ -9,6 +9,8 @@ HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "mmkeras/__init__.py").read_text())[1]
 
 SERVING = ["tensorflow-serving-api>=2.21,<2.22"]
+# Peers of the benchmarks only, never needed by the library (PyTorch: the CPU build will do).
+BENCH = ["librosa>=0.11", "simplejpeg>=1.8", "tokenizers>=0.21", "torch>=2.6"]
 PLOT = ["matplotlib>=3.8", "pydot>=3"]
 DEV = [
     "pandas>=2.2",
@@ -41,6 +43,7 @@ setup(
         "wrapt>=1.14",
     ],
     extras_require={
+        "bench": BENCH,
         "dev": DEV,
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "plot": PLOT,

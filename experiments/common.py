@@ -3,10 +3,7 @@
 import argparse
 import json
 import math
-import os
-import platform
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 import mmkeras as mk
+from experiments.result import about, commit, write
 
 # Two-sided 95 % quantiles of Student's t for 1..9 degrees of freedom.
 _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
@@ -93,7 +91,7 @@ class Results:
             print(f"--- {self.name}: {row}, seed {seed}", flush=True)
             keras.backend.clear_session()
             measured = {**measure(folder), "commit": commit()}
-            _write(file, measured)
+            write(file, measured)
         for key, value in measured["values"].items():
             self.add(row, key, value, measured["parameters"])
         return measured
@@ -116,17 +114,11 @@ class Results:
         result = {
             "name": self.name,
             "command": "python -m experiments." + self.name + " " + " ".join(sys.argv[1:]),
-            "commit": commit(),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "versions": {
-                "python": platform.python_version(),
-                "tensorflow": tf.__version__,
-                "keras": keras.__version__,
-            },
+            **about("tensorflow", "keras"),
             "seconds": round(time.time() - self.start, 1),
             "rows": rows,
         }
-        _write(self.out / "result.json", result)
+        write(self.out / "result.json", result)
         for row in rows:
             low, high = row["interval"]
             print(
@@ -134,21 +126,6 @@ class Results:
                 f"[{100 * low:.2f}, {100 * high:.2f}]  {row['parameters']} parameters"
             )
         return result
-
-
-def commit() -> str:
-    """Returns the checked-out commit, marked when the tree differs, or "unknown"."""
-    here = Path(__file__).parent
-    try:
-        head = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True
-        )
-        dirty = subprocess.run(
-            ["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True
-        )
-    except OSError:
-        return "unknown"
-    return (head.stdout.strip() + ("+changes" if dirty.stdout.strip() else "")) or "unknown"
 
 
 def accuracy(model: keras.Model, dataset: tf.data.Dataset, head: str) -> float:
@@ -166,12 +143,6 @@ def majority(truth: np.ndarray, reference: np.ndarray) -> float:
     return float((truth == np.bincount(reference).argmax()).mean())
 
 
-def _write(path: Path, content: dict) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(temporary, path)
-
-
 def export(
     model: keras.Model, data: mk.data.Data, out: Path, split: str, rows: np.ndarray
 ) -> dict[str, float]:
@@ -181,5 +152,5 @@ def export(
     mk.export.saved_model(model, data.modalities, folder)
     parity = mk.export.check_parity(model, data.modalities, folder, data.raw(split, rows))
     print(f"SavedModel against Keras on {len(rows)} rows of {split}, largest difference: {parity}")
-    _write(out / "parity.json", {"rows": len(rows), "largest_absolute_difference": parity})
+    write(out / "parity.json", {"rows": len(rows), "largest_absolute_difference": parity})
     return parity

@@ -11,6 +11,7 @@ from mmkeras.core import Modality, Target, checks
 from mmkeras.data import columns as column_family
 from mmkeras.data.augment import augmenter
 from mmkeras.data.columns import Column, Reader
+from mmkeras.data.options import tuned
 
 
 @dataclass(frozen=True)
@@ -135,11 +136,11 @@ class Data:
 
             unknown = (tf.constant(-1, tf.int64), tf.zeros([count], tf.int32))
             batches = numbers.scan(unknown, next_batch)
-            return batches.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+            return tuned(batches.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2))
 
         batches = _epoch_number(self.seed).flat_map(epoch)
         batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
-        dataset = batches.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+        dataset = tuned(batches.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2))
         dataset.steps, dataset.stream = steps, stream
         return dataset
 
@@ -186,7 +187,7 @@ class Data:
             dataset = tf.data.Dataset.from_tensor_slices(tuple(bounds)).map(
                 lambda a, b: load(tf.range(a, b), None), num_parallel_calls=tf.data.AUTOTUNE
             )
-            return dataset.prefetch(2)
+            return tuned(dataset.prefetch(2))
 
         dataset = part(shard)
         dataset.part = part
@@ -210,11 +211,10 @@ class Data:
         def load(rows: Any, seed: Any) -> Any:
             x = {}
             for number, (name, reader) in enumerate(readers.items()):
-                value, mask = reader(rows)
+                own = seed + tf.constant([0, 7919 * number], tf.uint32) if augment else None
+                value, mask = reader(rows, own)
                 if augmenters.get(name):
-                    value = augmenters[name](
-                        value, mask, seed + tf.constant([0, 7919 * number], tf.uint32)
-                    )
+                    value = augmenters[name](value, mask, own)
                 x[name], x[f"{name}_mask"] = value, mask
             y = {name: tf.gather(values, rows) for name, values in targets.items()}
             return (x, y) if y else (x,)

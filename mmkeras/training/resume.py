@@ -9,6 +9,7 @@ it, restores the newest sound checkpoint and goes on at the next step.
 
 import os
 import random
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -200,11 +201,13 @@ def parts(variable: Any) -> list[np.ndarray]:
 
 
 def assign(variable: Any, values: list[np.ndarray]) -> None:
-    """Gives a Keras variable its values on the replicas of this process."""
-    held = getattr(variable.value, "values", [variable])
-    # Part by part: assigned as a whole, a metric's sum would be divided among the replicas.
-    for i, part in enumerate(held):
-        part.assign(values[min(i, len(values) - 1)])
+    """Gives a Keras variable its values on the replicas of this process.
+
+    One by one: assigned as a whole, a sum over replicas would be divided among them.
+    """
+    held = getattr(variable.value, "values", [variable.value])
+    for part, value in zip(held, values if len(values) > 1 else values * len(held), strict=True):
+        part.assign(value)
 
 
 def capture(
@@ -232,7 +235,7 @@ def capture(
         kept.append({"class": type(callback).__name__, "attributes": _packed(changed, arrays)})
     state = {
         "variables": [
-            [v.path, list(v.shape), len(held)] for v, held in zip(variables, values, strict=True)
+            [_path(v), list(v.shape), len(held)] for v, held in zip(variables, values, strict=True)
         ],
         "replicas": model.distribute_strategy.num_replicas_in_sync,
         "callbacks": kept,
@@ -265,7 +268,7 @@ def check(resume: Resume, model: keras.Model, callbacks: list, state: dict, step
         (
             "variables",
             [v[:2] for v in state["variables"]],
-            [[v.path, list(v.shape)] for v in _variables(model)],
+            [[_path(v), list(v.shape)] for v in _variables(model)],
         ),
         ("callbacks", [c["class"] for c in state["callbacks"]], names),
     ):
@@ -283,6 +286,11 @@ def check(resume: Resume, model: keras.Model, callbacks: list, state: dict, step
 def _variables(model: keras.Model) -> list:
     """Every variable of the run, metrics last."""
     return [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+
+
+def _path(variable: Any) -> str:
+    """Path of a variable without the numbers that Keras gives the objects of a process."""
+    return re.sub(r"_\d+(?=[/_]|$)", "", variable.path)
 
 
 _PLAIN = (bool, int, float, str, np.ndarray, np.generic, type(None))
