@@ -3,14 +3,15 @@
     python -m benchmarks.scale --out runs/bench_scale [--quick]
 
 (a) Two workers with a core each, 64 rows of model A per worker, against twice the rate of one
-worker on one core: efficiency, and the same for PyTorch's DDP over gloo. The second pair of rows
-compares with two processes that do not talk: what is lost there is lost to talking, the rest to
-sharing caches and memory. (b) The pipeline of P1 (JPEG and captions) through a data service of two
-workers on the same two cores, against the same in process. (c) MirroredStrategy on two logical
-devices against one, 64 rows in all, on two cores. Two cores cannot show a speed-up: this bounds
-the overhead.
+worker on one core: efficiency, and the same for PyTorch's DDP over gloo. Against two processes
+that do not talk: what is lost there is lost to talking, the rest to sharing caches and memory.
+CPU time per sample shows the same on a machine that is not quiet. (b) The pipeline of P1 (JPEG
+and captions) through a data service of two workers on the same two cores, against the same in
+process. (c) MirroredStrategy on two logical devices against one, 64 rows in all, on two cores.
+Two cores cannot show a speed-up: this bounds the overhead.
 """
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -22,8 +23,8 @@ from benchmarks.common import Contender, Results, arguments, compare, row
 RUNS = "benchmarks.scale_runs"
 
 
-def rate(kind: str, workers: int, steps: int) -> float:
-    """Returns samples/s of a whole job that is started for this measurement."""
+def job(kind: str, workers: int, steps: int) -> tuple[float, float]:
+    """Returns samples/s of a job started for this measurement, and CPU seconds per sample."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "rate"
         launch = ["-m", "mmkeras.launch", "--workers", str(workers), "-m", RUNS]
@@ -33,18 +34,21 @@ def rate(kind: str, workers: int, steps: int) -> float:
             timeout=600,
             stdout=subprocess.DEVNULL,
         )
-        return float(out.read_text())
+        return tuple(json.loads(out.read_text()))
 
 
 def weak_scaling(rounds: int, steps: int) -> list[dict]:
     """(a)."""
     jobs = [("ours", 1), ("ours", 2), ("ours_alone", 2), ("torch", 1), ("torch", 2)]
-    measured: dict[tuple, list[float]] = {job: [] for job in jobs}
+    rates: dict[tuple, list[float]] = {one: [] for one in jobs}
+    cpu: dict[tuple, list[float]] = {one: [] for one in jobs}
     for _ in range(rounds):
-        for job in jobs:
-            measured[job].append(rate(*job, steps))
-    twice = {kind: [2 * value for value in measured[kind, 1]] for kind in ("ours", "torch")}
-    two = {kind: measured[kind, 2] for kind in ("ours", "ours_alone", "torch")}
+        for one in jobs:
+            rate, seconds = job(*one, steps)
+            rates[one].append(rate)
+            cpu[one].append(seconds)
+    twice = {kind: [2 * value for value in rates[kind, 1]] for kind in ("ours", "torch")}
+    two = {kind: rates[kind, 2] for kind in ("ours", "ours_alone", "torch")}
     efficiency = {
         kind: [a / b for a, b in zip(two[kind], twice[kind], strict=True)] for kind in twice
     }
@@ -55,6 +59,17 @@ def weak_scaling(rounds: int, steps: int) -> list[dict]:
         row("P9 torch DDP: two / twice one", two["torch"], twice["torch"], unit, None),
         row("P9 efficiency / torch DDP's", efficiency["ours"], efficiency["torch"], "share", 1.0),
         row("P9 two workers / torch DDP's two", two["ours"], two["torch"], unit, None),
+        *(
+            row(
+                f"P9 CPU time, {name}: two / one",
+                cpu[kind, 2],
+                cpu[kind, 1],
+                "s/sample",
+                None,
+                True,
+            )
+            for kind, name in (("ours", "mmkeras"), ("torch", "torch DDP"))
+        ),
     ]
 
 

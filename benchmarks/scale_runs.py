@@ -1,7 +1,7 @@
 """What the benchmark `scale` measures, each in processes of its own.
 
 `python -m benchmarks.scale_runs KIND STEPS OUT`, started by `mmkeras.launch`, trains model A with
-64 rows per worker and writes the rate of the whole job, in samples/s, to OUT. KIND: "ours"
+64 rows per worker and writes samples/s of the job and CPU seconds per sample to OUT. KIND: "ours"
 (gradients summed over the workers), "ours_alone" (no talk) or "torch" (DDP over gloo).
 """
 
@@ -42,8 +42,16 @@ def endless(steps: int, replicas: int = 1) -> Any:
     return dataset
 
 
-def ours(steps: int, alone: bool = False) -> float:
-    """Returns the rate of all workers with mmkeras."""
+def measured(epoch: Callable, steps: int, workers: int) -> tuple[float, float]:
+    """Returns samples/s of all workers and CPU seconds per sample of this one."""
+    start, cpu = time.perf_counter(), time.process_time()
+    epoch()
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    return workers * models.BATCH * steps / seconds, cpu / (models.BATCH * steps)
+
+
+def ours(steps: int, alone: bool = False) -> tuple[float, float]:
+    """Trains with mmkeras; returns what `measured` does."""
     import mmkeras as mk
 
     _, addresses = task()
@@ -55,13 +63,11 @@ def ours(steps: int, alone: bool = False) -> float:
         model.compile("adamw", models.late_fusion_loss(), jit=False)
     data = endless(steps, 1 if alone else len(addresses))
     model.fit(data, epochs=1, verbose=0)
-    start = time.perf_counter()
-    model.fit(data, epochs=1, verbose=0)
-    return len(addresses) * models.BATCH * steps / (time.perf_counter() - start)
+    return measured(lambda: model.fit(data, epochs=1, verbose=0), steps, len(addresses))
 
 
-def torch_ddp(steps: int) -> float:
-    """Returns the rate of all workers with PyTorch's DistributedDataParallel over gloo."""
+def torch_ddp(steps: int) -> tuple[float, float]:
+    """As `ours` with PyTorch's DistributedDataParallel over gloo."""
     torch = need("torch")
     from benchmarks import torch_models
 
@@ -83,11 +89,9 @@ def torch_ddp(steps: int) -> float:
             optimizer.step()
 
     epoch()
-    start = time.perf_counter()
-    epoch()
-    rate = len(addresses) * models.BATCH * steps / (time.perf_counter() - start)
+    found = measured(epoch, steps, len(addresses))
     torch.distributed.destroy_process_group()
-    return rate
+    return found
 
 
 def replicas(count: int, steps: int) -> Callable[[], float]:

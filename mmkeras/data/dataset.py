@@ -87,7 +87,8 @@ class Data:
             batch_size: rows per global batch.
             shuffle: False keeps the rows' order.
             augment: False leaves the modalities' `augment` out.
-            shard: (i, n): the i-th of n equal parts of every global batch, for n readers.
+            shard: (i, n): the i-th of n equal parts of every global batch, for n readers; the
+                same rows as one reader's, with augmentation drawn for each shard by itself.
 
         Raises:
             ValueError: there are fewer rows than `batch_size`, or it does not divide by n.
@@ -114,7 +115,8 @@ class Data:
             """Rows and seed of the batch `step` of an epoch."""
             size = batch_size // shard[1]
             start = tf.cast(step, tf.int32) * batch_size + shard[0] * size
-            seed = tf.stack([number + step, self.seed + step])
+            # Shards augment differently, or rows of the same place in them would move alike.
+            seed = tf.stack([number + step, self.seed + step + 104_729 * shard[0]])
             rows = tf.ensure_shape(order[start : start + size], [size])
             return rows, tf.cast(seed, tf.uint32)
 

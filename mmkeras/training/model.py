@@ -149,13 +149,13 @@ class Model(keras.Model):
 
     def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Evaluates as `keras.Model.evaluate`; several workers share every batch."""
-        x, kwargs["steps"] = workers.share(self.distribute_strategy, x, kwargs.get("steps"))
-        return super().evaluate(x, *args, **kwargs)
+        x, steps = workers.share(self.distribute_strategy, x, kwargs.get("steps"))
+        return super().evaluate(x, *args, **(kwargs | ({"steps": steps} if steps else {})))
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """Predicts as `keras.Model.predict`; several workers share every batch, all get all."""
-        x, kwargs["steps"] = workers.share(self.distribute_strategy, x, kwargs.get("steps"))
-        return super().predict(x, *args, **kwargs)
+        x, steps = workers.share(self.distribute_strategy, x, kwargs.get("steps"))
+        return super().predict(x, *args, **(kwargs | ({"steps": steps} if steps else {})))
 
     def train_step(self, data: Any) -> dict:
         """One step on one replica's part of the batch: gradient, reduce, clip, apply."""

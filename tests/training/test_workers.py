@@ -142,6 +142,27 @@ def test_a_wrong_tf_config_is_refused(monkeypatch, text):
         mk.training.strategy("workers")
 
 
+def test_the_others_get_no_callback_that_writes_logs(monkeypatch, tmp_path):
+    monkeypatch.setenv("TF_CONFIG", config("worker", 1, worker=TWO))
+    made = mk.training.callbacks(tmp_path / "run")
+    assert {type(callback).__name__ for callback in made} == {
+        "_LearningRate",
+        "NonFiniteGuard",
+        "Resume",
+    }
+    assert not list(tmp_path.iterdir())
+    guard = next(c for c in made if isinstance(c, mk.training.NonFiniteGuard))
+    assert guard.folder == tmp_path / "run" / "nonfinite" / "worker-1"
+    monkeypatch.setenv("TF_CONFIG", config("worker", 0, worker=TWO))
+    assert len(mk.training.callbacks(tmp_path / "run")) == 6
+
+
+def test_resume_of_several_workers_keeps_two(monkeypatch, tmp_path):
+    monkeypatch.setattr(workers, "spans", lambda strategy: True)
+    with pytest.raises(ValueError, match="must keep at least 2 checkpoints. Received: keep=1"):
+        mk.training.Resume(tmp_path, keep=1).load(tf.distribute.get_strategy())
+
+
 def test_workers_need_a_tf_config_and_must_come_first(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     with pytest.raises(ValueError, match="needs a TF_CONFIG.*Received: None.*mmkeras.launch"):
