@@ -57,6 +57,10 @@ def sounds(folder: str, rounds: int, quick: bool) -> list[dict]:
         on_one(f"{OURS}:sounds", "ours"),
         {
             "P2 log-mel / librosa": (on_one(f"{PEERS}:librosa_features", "librosa"), 5.0),
+            "P2 log-mel / librosa.stft, our mel matrix": (
+                on_one(f"{PEERS}:librosa_features", "librosa_stft", own_matrix=True),
+                None,
+            ),
             "P2 log-mel / torch.stft": (on_one(f"{PEERS}:torch_features", "torch"), 1.5),
             "P2 log-mel / torch.stft, WAV by NumPy": (
                 on_one(f"{PEERS}:torch_features", "by_hand", by_hand=True),
@@ -67,7 +71,7 @@ def sounds(folder: str, rounds: int, quick: bool) -> list[dict]:
         rounds=rounds,
     )
     ours = np.load(f"{folder}/ours.npy")
-    for peer in ("librosa", "torch"):
+    for peer in ("librosa_stft", "torch"):
         if Path(f"{folder}/{peer}.npy").exists():
             worst = float(np.abs(ours - np.load(f"{folder}/{peer}.npy")).max())
             name = f"P2 largest difference to {peer} (peer: allowed)"
@@ -80,7 +84,7 @@ def text(folder: str, rounds: int, quick: bool) -> list[dict]:
 
     def on_one(function: str, name: str) -> Contender:
         alone = {"TOKENIZERS_PARALLELISM": "false"}
-        batch = 128 if quick else 1024
+        batch = 128 if quick else 4096
         save = f"{folder}/{name}.npy"
         return Contender(function, cores=1, env=alone, folder=folder, batch=batch, save=save)
 

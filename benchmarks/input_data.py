@@ -48,12 +48,13 @@ def picture(rng: np.random.Generator, field: np.ndarray, h: int = 375, w: int = 
     return np.clip(out, 0, 255).astype("uint8")
 
 
-def words(rng: np.random.Generator, count: int = 40_000) -> list[str]:
+def words(rng: np.random.Generator, count: int = 60_000) -> list[str]:
     """Returns invented words, the most frequent first and, as a rule, the shortest."""
     onsets = "_ b d f g k l m n p r s t v w st tr br ch sh pl".replace("_", "").split(" ")
     made = [a + b + c for a in onsets for b in "aeiou" for c in ("", "n", "r", "s", "t", "l", "ng")]
-    parts = rng.integers(1, 4, count)
-    drawn = list(dict.fromkeys("".join(rng.choice(made, n)) for n in parts))
+    parts, pieces = rng.integers(1, 4, count), rng.integers(0, len(made), (count, 3))
+    words = ("".join(made[p] for p in row[:n]) for row, n in zip(pieces, parts, strict=True))
+    drawn = list(dict.fromkeys(words))
     return sorted(drawn, key=lambda word: len(word) + rng.normal(0, 1.5))
 
 

@@ -41,7 +41,7 @@ def sounds(folder: str, batch: int = 64, save: str | None = None) -> Callable[[]
     return _epoch(data.train(batch), lambda parts: len(features(parts[0])))
 
 
-def text(folder: str, batch: int = 1024, save: str | None = None) -> Callable[[], float]:
+def text(folder: str, batch: int = 4096, save: str | None = None) -> Callable[[], float]:
     """P3: lines -> word-piece ids (B, 32); the rate is in MB/s."""
     lines = read_lines(folder)
     data = mk.data.table({"line": lines}, {"line": captions(folder)})

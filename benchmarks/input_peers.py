@@ -265,21 +265,27 @@ def samples_by_hand(item: bytes) -> np.ndarray:
         return np.frombuffer(file.readframes(file.getnframes()), "<i2").astype("float32") / 32768
 
 
-def librosa_features(folder: str, save: str | None = None) -> Callable[[], float]:
-    """P2: librosa clip by clip, standardised; the mel matrix is made once."""
+def librosa_features(
+    folder: str, own_matrix: bool = False, save: str | None = None
+) -> Callable[[], float]:
+    """P2: librosa clip by clip, standardised.
+
+    By `librosa.feature.melspectrogram`, whose triangles are linear in Hz; with `own_matrix` by
+    `librosa.stft` and our matrix, made once, which gives our features.
+    """
     librosa, matrix = need("librosa"), mel_matrix().T
     held, size = read_sounds(folder), round(SOUND_HZ * SOUND_SECONDS)
+    frame = {"n_fft": 256, "hop_length": 80, "win_length": 200, "pad_mode": "reflect"}
+    bands = {"n_mels": 40, "fmin": 20.0, "htk": True, "norm": None}
 
     def one(item: bytes) -> np.ndarray:
         signal = samples(item)[:size]
         padded = np.pad(signal, (0, size - len(signal)))
-        power = (
-            np.abs(
-                librosa.stft(padded, n_fft=256, hop_length=80, win_length=200, pad_mode="reflect")
-            )
-            ** 2
-        )
-        frames = np.log(np.maximum(matrix @ power, 1e-6)).T
+        if own_matrix:
+            power = matrix @ np.abs(librosa.stft(padded, **frame)) ** 2
+        else:
+            power = librosa.feature.melspectrogram(y=padded, sr=SOUND_HZ, **frame, **bands)
+        frames = np.log(np.maximum(power, 1e-6)).T
         real = frames[: -(-len(signal) // 80)]
         out = np.zeros_like(frames)
         out[: len(real)] = (real - real.mean()) / (real.std() + 1e-3)
@@ -334,7 +340,7 @@ def torch_features(
     return lambda: timed(once)
 
 
-def hf_tokenizers(folder: str, batch: int = 1024, save: str | None = None) -> Callable[[], float]:
+def hf_tokenizers(folder: str, batch: int = 4096, save: str | None = None) -> Callable[[], float]:
     """P3: `encode_batch_fast` of HF tokenizers, ids as an array; the rate is in MB/s."""
     tokenizer, lines = word_piece(folder), read_lines(folder)
     parts = [lines[start : start + batch] for start in range(0, len(lines), batch)]

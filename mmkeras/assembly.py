@@ -17,6 +17,7 @@ def assemble(
     *,
     hidden_dim: int = 64,
     dropout: float = 0.0,
+    precision: Mapping[str, str] | None = None,
     name: str = "multimodal",
 ) -> keras.Model:
     """Returns a Functional model: encoders, one fusion, any number of heads.
@@ -30,6 +31,8 @@ def assemble(
         heads: output name -> head, e.g. `{"answer": mk.heads.Classifier(classes)}`.
         hidden_dim: common token width of the fusion.
         dropout: rate of the fusion.
+        precision: modality name or "fusion" -> "float32", "mixed_bfloat16" or "mixed_float16",
+            for the parts that differ from `mk.training.precision`; heads are float32.
         name: of the model.
 
     Returns:
@@ -46,7 +49,13 @@ def assemble(
     ['image', 'image_mask', 'numbers', 'numbers_mask']
     """
     inputs, outputs = graph(
-        modalities, encoders, fusion, heads, hidden_dim=hidden_dim, dropout=dropout
+        modalities,
+        encoders,
+        fusion,
+        heads,
+        hidden_dim=hidden_dim,
+        dropout=dropout,
+        precision=precision,
     )
     if keras.backend.backend() != "tensorflow":
         return keras.Model(inputs, outputs, name=name)

@@ -130,12 +130,13 @@ index, out, mode = config["task"]["index"], Path(sys.argv[1]), sys.argv[2]
 with (out / f"ports-{index}").open("a") as file:
     file.write(json.dumps(config["cluster"]["worker"]) + "\\n")
 print("worker", index, "says hello", flush=True)
-if mode == "once" and (out / "ports-1").exists() and (out / "ports-1").read_text().count("[") > 1:
-    sys.exit(0)
+if mode == "once" and (out / f"ports-{index}").read_text().count("[") > 1:
+    sys.exit(0)  # started again
 if mode == "wait":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
 if index == 1 and mode in ("once", "fail"):
-    while not (out / "ports-0").exists(): time.sleep(0.01)
+    other = out / "ports-0"
+    while not (other.exists() and other.read_text()): time.sleep(0.01)
     os.kill(os.getpid(), signal.SIGKILL) if mode == "once" else sys.exit(3)
 time.sleep(0 if mode == "good" else 60)
 """

@@ -212,6 +212,13 @@ def _pictures(
     return values, mask
 
 
+def _tensor(items: np.ndarray) -> Any:
+    """Returns a tensor of a column's items; of a mapped file without reading it."""
+    if isinstance(items, np.memmap):
+        return tf.experimental.dlpack.from_dlpack(items.__dlpack__())
+    return tf.constant(items if items.dtype.kind != "O" else list(items))
+
+
 class Reader:
     """Turns row numbers into decoded batches, in the graph."""
 
@@ -219,9 +226,8 @@ class Reader:
         """Moves the items into tensors."""
         self.form = column.form
         self.index = tf.constant(column.index)
-        held = column.items
-        self.items = tf.constant(held if held.dtype.kind != "O" else list(held))
-        self.mask = None if column.mask is None else tf.constant(column.mask)
+        self.items = _tensor(column.items)
+        self.mask = None if column.mask is None else _tensor(column.mask)
         ready = column.form == "decoded" and modality.kind != "image"  # pictures may be cropped
         self.decoder = None if ready else decoder(modality)
 

@@ -1,5 +1,6 @@
 """`Data`: adapted modalities, targets and splits, and the tf.data pipelines over them."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +11,7 @@ import tensorflow as tf
 from mmkeras.core import Modality, Target, checks
 from mmkeras.data import columns as column_family
 from mmkeras.data.augment import augmenter
+from mmkeras.data.cache import decoded
 from mmkeras.data.columns import Column, Reader
 from mmkeras.data.options import tuned
 
@@ -223,15 +225,21 @@ class Data:
 
         return load
 
-    def cache(self) -> "Data":
-        """Returns the same data with every distinct item decoded once and held in memory.
+    def cache(self, folder: str | os.PathLike | None = None) -> "Data":
+        """Returns the same data with every distinct item decoded (and resized) once.
 
-        The raw items stay too, for `raw`.
+        The raw items stay too, for `raw`. Augmentation acts on the decoded items.
+
+        Args:
+            folder: keeps them on disk, under a hash of specs and items, from where the next start
+                takes them and batches map them; in memory when None.
         """
         splits = {
             name: replace(
                 split,
-                columns={m: _decode_all(self.modalities[m], c) for m, c in split.columns.items()},
+                columns={
+                    m: decoded(self.modalities[m], c, folder) for m, c in split.columns.items()
+                },
             )
             for name, split in self.splits.items()
         }
@@ -297,13 +305,3 @@ def _absent(column: Column, rows: np.ndarray) -> Column:
     index[rows] = len(column.items)
     origin = None if column.origin is None else _absent(column.origin, rows)
     return Column(column.form, np.concatenate([column.items, empty]), index, mask, origin)
-
-
-def _decode_all(modality: Modality, column: Column, chunk: int = 256) -> Column:
-    if column.form == "decoded":
-        return column
-    reader = Reader(modality, column)
-    ids = tf.data.Dataset.range(len(column.items)).batch(chunk)
-    parts = list(ids.map(reader.decode, num_parallel_calls=tf.data.AUTOTUNE).as_numpy_iterator())
-    values, masks = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Column("decoded", values, column.index, masks, column)

@@ -16,6 +16,7 @@ def text_transformer(
     num_heads: int = 4,
     intermediate_dim: int | None = None,
     dropout: float = 0.1,
+    remat: bool = False,
 ) -> keras.Model:
     """A pre-norm transformer encoder over token ids.
 
@@ -26,6 +27,7 @@ def text_transformer(
         num_layers, num_heads: of the blocks.
         intermediate_dim: width of the MLPs; 4 D when None.
         dropout: rate inside the blocks.
+        remat: whether the blocks keep no activations (see `TransformerBlock`).
 
     Returns:
         Functional model to tokens (B, L, D) and the mask (B, L).
@@ -38,6 +40,7 @@ def text_transformer(
             num_heads,
             intermediate_dim or 4 * hidden_dim,
             dropout=dropout,
+            remat=remat,
             name=f"{name}_block{i}",
         )(x, mask)
     x = keras.layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm")(x)

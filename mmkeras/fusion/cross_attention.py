@@ -26,6 +26,7 @@ class CrossAttentionFusion(Fusion):
         query: the modality that asks; the first declared when None.
         num_layers, num_heads: of the blocks.
         intermediate_dim: width of the MLPs; 2 D when None.
+        remat: whether the blocks keep no activations (see `TransformerBlock`).
 
     Returns (see `Fusion`):
         tokens (B, T_query + 1, D).
@@ -39,6 +40,7 @@ class CrossAttentionFusion(Fusion):
         num_layers: int = 1,
         num_heads: int = 4,
         intermediate_dim: int | None = None,
+        remat: bool = False,
         **kwargs: Any,
     ) -> None:
         """Stores the arguments."""
@@ -54,6 +56,7 @@ class CrossAttentionFusion(Fusion):
         self.intermediate_dim = checks.whole(
             "intermediate_dim", intermediate_dim or 2 * self.hidden_dim
         )
+        self.remat = bool(remat)
 
     def build_fusion(self) -> None:
         """Builds the blocks."""
@@ -69,6 +72,7 @@ class CrossAttentionFusion(Fusion):
                 self.num_heads,
                 self.intermediate_dim,
                 dropout=self.dropout,
+                remat=self.remat,
                 cross=True,
                 name=f"block{i}",
                 dtype=policy,
@@ -104,4 +108,5 @@ class CrossAttentionFusion(Fusion):
             "num_layers": self.num_layers,
             "num_heads": self.num_heads,
             "intermediate_dim": self.intermediate_dim,
+            "remat": self.remat,
         }

@@ -22,6 +22,7 @@ class LateTransformerFusion(Fusion):
     Args:
         num_layers, num_heads: of the blocks.
         intermediate_dim: width of the MLPs; 2 D when None.
+        remat: whether the blocks keep no activations (see `TransformerBlock`).
 
     Returns (see `Fusion`):
         tokens (B, 1 + sum (T_m + 1), D), [CLS] first.
@@ -34,6 +35,7 @@ class LateTransformerFusion(Fusion):
         num_layers: int = 2,
         num_heads: int = 4,
         intermediate_dim: int | None = None,
+        remat: bool = False,
         **kwargs: Any,
     ) -> None:
         """Stores the arguments."""
@@ -43,6 +45,7 @@ class LateTransformerFusion(Fusion):
         self.intermediate_dim = checks.whole(
             "intermediate_dim", intermediate_dim or 2 * self.hidden_dim
         )
+        self.remat = bool(remat)
 
     def build_fusion(self) -> None:
         """Builds [CLS], the type embeddings and the blocks."""
@@ -58,6 +61,7 @@ class LateTransformerFusion(Fusion):
                 self.num_heads,
                 self.intermediate_dim,
                 dropout=self.dropout,
+                remat=self.remat,
                 name=f"block{i}",
                 dtype=policy,
             )
@@ -92,4 +96,5 @@ class LateTransformerFusion(Fusion):
             "num_layers": self.num_layers,
             "num_heads": self.num_heads,
             "intermediate_dim": self.intermediate_dim,
+            "remat": self.remat,
         }

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from mmkeras.core import checks, register
-from mmkeras.layers.masking import expand_mask, zero_masked
+from mmkeras.layers.masking import expand_mask
 
 _FLOOR = 1e-6
 
@@ -78,19 +78,19 @@ class LogMel(keras.layers.Layer):
         """Returns the frames and their mask."""
         left = self.fft_length // 2 - (self.fft_length - self.window) // 2
         ends = ((0, 0), (left, self.window - left))
-        wave = ops.pad(zero_masked(wave, mask), ends, mode="reflect")
+        wave = ops.pad(ops.where(mask, wave, 0.0), ends, mode="reflect")
         windows = ops.extract_sequences(wave, self.window, self.hop) * self.hann
         real, imaginary = ops.rfft(windows, self.fft_length)
-        power = ops.matmul(real * real + imaginary * imaginary, self.matrix)  # (B, F, M)
+        power = ops.tensordot(real * real + imaginary * imaginary, self.matrix, 1)  # (B, F, M)
         frames = ops.log(ops.maximum(power, _FLOOR))
         mask = self._frame_mask(mask, frames.shape[1])
+        real = ops.cast(expand_mask(mask, 3), "float32")
         if self.normalize:
-            weights = ops.cast(expand_mask(mask, 3), "float32")
-            count = ops.maximum(ops.sum(weights, axis=(1, 2), keepdims=True) * self.num_bands, 1.0)
-            centred = frames - ops.sum(frames * weights, axis=(1, 2), keepdims=True) / count
-            variance = ops.sum(centred**2 * weights, axis=(1, 2), keepdims=True) / count
+            count = ops.maximum(ops.sum(real, axis=(1, 2), keepdims=True) * self.num_bands, 1.0)
+            centred = frames - ops.sum(frames * real, axis=(1, 2), keepdims=True) / count
+            variance = ops.sum(centred**2 * real, axis=(1, 2), keepdims=True) / count
             frames = centred / (ops.sqrt(variance) + 1e-3)
-        return zero_masked(frames, mask), mask
+        return frames * real, mask
 
     def _frame_mask(self, mask: Any, num_frames: int) -> Any:
         pad = num_frames * self.hop - mask.shape[1]

@@ -7,6 +7,9 @@ from keras import ops
 
 from mmkeras.core import checks, register
 
+CHUNK = 256
+"""Queries that attend at a time under `remat`."""
+
 
 @register
 class TransformerBlock(keras.layers.Layer):
@@ -20,6 +23,9 @@ class TransformerBlock(keras.layers.Layer):
         intermediate_dim: width of the MLP.
         dropout: rate inside attention and after each branch.
         cross: whether `context` is attended to instead of `tokens` itself.
+        remat: whether activations are computed again in the backward pass instead of kept, the
+            attention in chunks of queries. Same numbers, less memory, more time
+            (`python -m benchmarks.memory`).
 
     Call arguments:
         tokens: (B, T, D).
@@ -39,6 +45,7 @@ class TransformerBlock(keras.layers.Layer):
         *,
         dropout: float = 0.0,
         cross: bool = False,
+        remat: bool = False,
         **kwargs: Any,
     ) -> None:
         """Stores the arguments."""
@@ -47,6 +54,7 @@ class TransformerBlock(keras.layers.Layer):
         self.intermediate_dim = checks.whole("intermediate_dim", intermediate_dim)
         self.dropout = checks.real("dropout", dropout, 0.0, 1.0)
         self.cross = bool(cross)
+        self.remat = bool(remat)
 
     def build(self, tokens_shape: tuple, mask_shape: tuple = None, context_shape: tuple = None):
         """Creates every child for tokens of width D."""
@@ -81,23 +89,49 @@ class TransformerBlock(keras.layers.Layer):
 
     def call(self, tokens: Any, mask: Any, context: Any = None, training: bool = False) -> Any:
         """Returns the updated tokens."""
+        if not self.remat:
+            return self._update(tokens, mask, context, [None, None], training)
+        # What is dropped is drawn here: the second pass would draw, and drop, something else.
+        kept = [None, None]
+        if training and self.dropout:
+            kept = [self.drop(ops.ones_like(tokens), training=True) > 0 for _ in kept]
+        given = (tokens,) if context is None else (tokens, context)
+        return keras.remat(
+            lambda tokens, context=None: self._update(tokens, mask, context, kept, training)
+        )(*given)
+
+    def _update(self, tokens: Any, mask: Any, context: Any, kept: list, training: bool) -> Any:
         query = self.norm(tokens)
         source = self.context_norm(context) if self.cross else query
-        attended = self._attend(query, source, mask)
-        tokens = tokens + self.drop(self.out(attended), training=training)
+        attended = self.out(self._attend(query, source, mask))
+        tokens = tokens + self._drop(attended, kept[0], training)
         hidden = self.mlp_out(self.mlp_in(self.mlp_norm(tokens)))
-        return tokens + self.drop(hidden, training=training)
+        return tokens + self._drop(hidden, kept[1], training)
+
+    def _drop(self, x: Any, kept: Any, training: bool) -> Any:
+        if kept is None:
+            return self.drop(x, training=training)
+        return ops.where(kept, x / (1.0 - self.dropout), ops.zeros_like(x))
 
     def _attend(self, query: Any, source: Any, mask: Any) -> Any:
         def heads(x: Any) -> Any:  # (B, T, D) -> (B, T, H, D / H)
             return ops.reshape(x, (-1, x.shape[1], self.num_heads, x.shape[-1] // self.num_heads))
 
         q, k, v = heads(self.query(query)), heads(self.key(source)), heads(self.value(source))
-        logits = ops.cast(ops.einsum("bqhd,bkhd->bhqk", q, k), "float32") * q.shape[-1] ** -0.5
-        logits = ops.where(mask[:, None, None, :], logits, -1e9)
-        weights = ops.cast(ops.softmax(logits, axis=-1), v.dtype)
-        out = ops.einsum("bhqk,bkhd->bqhd", weights, v)
-        return ops.reshape(out, (-1, query.shape[1], query.shape[-1]))
+
+        def attention(q: Any, k: Any, v: Any) -> Any:  # (B, C, H, D / H)
+            logits = ops.cast(ops.einsum("bqhd,bkhd->bhqk", q, k), "float32") * q.shape[-1] ** -0.5
+            logits = ops.where(mask[:, None, None, :], logits, -1e9)
+            weights = ops.cast(ops.softmax(logits, axis=-1), v.dtype)
+            return ops.einsum("bhqk,bkhd->bqhd", weights, v)
+
+        length = query.shape[1]
+        if self.remat and length > CHUNK:
+            parts = [q[:, i : i + CHUNK] for i in range(0, length, CHUNK)]
+            out = ops.concatenate([keras.remat(attention)(p, k, v) for p in parts], axis=1)
+        else:
+            out = attention(q, k, v)
+        return ops.reshape(out, (-1, length, query.shape[-1]))
 
     def compute_output_shape(
         self, tokens_shape: tuple, mask_shape: tuple = None, context_shape: tuple = None
@@ -113,4 +147,5 @@ class TransformerBlock(keras.layers.Layer):
             "intermediate_dim": self.intermediate_dim,
             "dropout": self.dropout,
             "cross": self.cross,
+            "remat": self.remat,
         }

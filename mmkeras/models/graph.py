@@ -1,6 +1,7 @@
 """From declared modalities to the inputs and outputs of a Functional model."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -11,6 +12,8 @@ from mmkeras.core import Modality, checks
 from mmkeras.core.identifiers import nearest
 from mmkeras.heads import Head
 
+POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
+
 
 def graph(
     modalities: Mapping[str, Modality],
@@ -20,6 +23,7 @@ def graph(
     *,
     hidden_dim: int = 64,
     dropout: float = 0.0,
+    precision: Mapping[str, str] | None = None,
 ) -> tuple[dict, dict]:
     """Returns `(inputs, outputs)` for `keras.Model`; see `mmkeras.assemble` for the arguments."""
     names = _check_modalities(modalities)
@@ -28,15 +32,20 @@ def graph(
         if name not in names:
             raise ValueError(f"Unknown modality {name!r} in `encoders`. {nearest(name, names)}")
     _check_heads(heads, names)
+    precision = _check_precision(precision, {**encoders, "fusion": fusion}, names)
     inputs, encoded, parts = {}, {}, []
     for name in names:
-        encoder = encoder_family.get(encoders.get(name), name, modalities[name])
+        with _policy(precision.get(name)):
+            encoder = encoder_family.get(encoders.get(name), name, modalities[name])
         part = {key: encoder.input[key] for key in (name, f"{name}_mask")}
         part = {k: keras.Input(t.shape[1:], dtype=t.dtype, name=k) for k, t in part.items()}
         inputs.update(part)
         encoded[name] = encoder(part)
         parts.append(encoder.name)
-    layer = fusion_family.get(fusion, names, hidden_dim=hidden_dim, dropout=dropout, name="fusion")
+    with _policy(precision.get("fusion")):
+        layer = fusion_family.get(
+            fusion, names, hidden_dim=hidden_dim, dropout=dropout, name="fusion"
+        )
     heads = {name: _named(head, name) for name, head in heads.items()}
     named = [("fusion", layer), *heads.items()]
     _check_parts([*inputs, *parts, *(getattr(part, "name", name) for name, part in named)])
@@ -54,6 +63,39 @@ def _check_modalities(modalities: Any) -> tuple[str, ...]:
                 f"Received: {modality!r} in {modalities!r}."
             )
     return names
+
+
+@contextlib.contextmanager
+def _policy(name: str | None) -> Iterator[None]:
+    """Layers made inside have this dtype policy; the global one when None."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name or before)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _check_precision(precision: Any, given: Mapping, names: tuple[str, ...]) -> dict:
+    """Returns part -> policy, or raises: a known part that is still to be made, a known policy."""
+    for part, policy in (precision or {}).items():
+        if part not in (*names, "fusion"):
+            known = nearest(part, (*names, "fusion"))
+            raise ValueError(f"Unknown part {part!r} in `precision`. {known} Heads are float32.")
+        checks.one_of(f"precision[{part!r}]", policy, POLICIES)
+        if isinstance(given.get(part), keras.layers.Layer):
+            raise ValueError(
+                f"The precision of {part!r} must be set where it is made. Received: a finished "
+                f"layer and precision={policy!r}. Make it with `dtype={policy!r}`."
+            )
+        if policy == "mixed_float16" and keras.config.dtype_policy().name != policy:
+            raise ValueError(
+                "A part in float16 needs loss scaling, which Keras adds to a model made under the "
+                f"policy 'mixed_float16'. Received: precision[{part!r}]='mixed_float16' under "
+                f"{keras.config.dtype_policy().name!r}. Call mk.training.precision("
+                "'mixed_float16') and make the other parts 'float32', or use 'mixed_bfloat16'."
+            )
+    return dict(precision or {})
 
 
 def _named(head: keras.layers.Layer, name: str) -> keras.layers.Layer:

@@ -1,22 +1,37 @@
-"""Training on TensorFlow: the model class, strategy, precision, seeds, callbacks and resume."""
+"""Training on TensorFlow: the model class, optimizers, strategy, precision, seeds, callbacks."""
 
+from mmkeras.training.averaging import AverageWeights
 from mmkeras.training.callbacks import callbacks
+from mmkeras.training.features import cache_features, pooled
+from mmkeras.training.freezing import freeze, unfreeze
 from mmkeras.training.model import Model
 from mmkeras.training.nonfinite import NonFiniteGuard
+from mmkeras.training.optimizers import optimizer
+from mmkeras.training.profiling import Profile
 from mmkeras.training.resume import PREEMPTED, Resume
-from mmkeras.training.runtime import precision, seed, strategy
+from mmkeras.training.runtime import precision, seed, strategy, xla_cache
 from mmkeras.training.samples import Samples
+from mmkeras.training.schedules import schedule
 from mmkeras.training.workers import is_chief
 
 __all__ = [
     "PREEMPTED",
+    "AverageWeights",
     "Model",
     "NonFiniteGuard",
+    "Profile",
     "Resume",
     "Samples",
+    "cache_features",
     "callbacks",
     "is_chief",
+    "freeze",
+    "optimizer",
+    "pooled",
     "precision",
+    "schedule",
     "seed",
     "strategy",
+    "unfreeze",
+    "xla_cache",
 ]

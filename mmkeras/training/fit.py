@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from mmkeras.training import jit, options, resume, workers
 from mmkeras.training.nonfinite import NonFiniteGuard
+from mmkeras.training.profiling import Profile
 
 
 class Fit:
@@ -22,6 +23,7 @@ class Fit:
         given: the arguments for Keras' `fit`.
         callbacks: the list that saves and restores, or None without a `Resume`.
         guard: the `NonFiniteGuard` among the callbacks, or None.
+        profile: the `Profile` among the callbacks, or None.
         skip: steps of the first epoch that were done before the interruption.
     """
 
@@ -30,6 +32,7 @@ class Fit:
         callbacks = keras.tree.flatten(given.get("callbacks") or [])
         self.resume = resume.find(callbacks)
         self.guard = next((c for c in callbacks if isinstance(c, NonFiniteGuard)), None)
+        self.profile = next((c for c in callbacks if isinstance(c, Profile)), None)
         self.held = self.resume.load(model.distribute_strategy) if self.resume else None
         epoch, self.skip = 0, 0
         if self.held is not None:

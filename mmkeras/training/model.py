@@ -85,7 +85,8 @@ class Model(keras.Model):
             "accumulate_steps": accumulate_steps,
         }
         self._mm_jit = False if synchronized else jit
-        self._mm_synchronized, self._mm_fit, self._mm_guard = bool(synchronized), None, None
+        self._mm_synchronized, self._mm_fit = bool(synchronized), None
+        self._mm_guard, self._mm_profile = None, None
 
     @property
     def jit(self) -> bool | str:
@@ -134,8 +135,9 @@ class Model(keras.Model):
             return super().fit(**given)
         run = Fit(self, given)
         self._mm_fit = run
-        if run.guard is not self._mm_guard or run.skip:
-            self._mm_guard, self.train_function = run.guard, None
+        watched = (run.guard, run.profile)
+        if watched != (self._mm_guard, self._mm_profile) or run.skip:
+            (self._mm_guard, self._mm_profile), self.train_function = watched, None
         step.spread_seeds(self)
         try:
             with resume.heeding_sigterm(run.callbacks):
@@ -162,54 +164,58 @@ class Model(keras.Model):
         return self._update(data, *self._reduced_gradient(data)[:3])
 
     def _reduced_gradient(self, data: Any) -> tuple:
-        """Loss, predictions, reduced and clipped gradients, and if guarded: all is finite."""
+        """Losses, predictions, reduced and clipped gradients, and if guarded: all is finite."""
         batch, rows = step.without_empty(keras.utils.unpack_x_y_sample_weight(data))
-        loss, predictions, gradients = self._accumulated_gradient(batch)
+        losses, predictions, gradients = self._accumulated_gradient(batch)
         context = tf.distribute.get_replica_context()
         if context.num_replicas_in_sync > 1:
             gradients = step.weighted_by_rows(gradients, data, rows, context)
             gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
         gradients, finite = self._clipped(gradients)
         if finite is not None:
-            bad = tf.cast(~(finite & tf.math.is_finite(loss)), tf.float32)
+            bad = tf.cast(~(finite & tf.reduce_all(tf.math.is_finite(losses))), tf.float32)
             finite = context.all_reduce(tf.distribute.ReduceOp.SUM, bad) == 0
-        return loss, predictions, gradients, finite
+        return losses, predictions, gradients, finite
 
-    def _update(self, data: Any, loss: Any, predictions: Any, gradients: list) -> dict:
+    def _update(self, data: Any, losses: Any, predictions: Any, gradients: list) -> dict:
         """Applies reduced gradients and updates the metrics."""
         x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         # Keras sums the gradients of the replicas again; they are equal copies by now.
-        self.optimizer.apply_gradients(
-            [(g / replicas, v) for g, v in zip(gradients, self.trainable_variables, strict=True)]
-        )
-        return self._score(x, y, weights, loss, predictions)
+        if replicas > 1:
+            gradients = [g / replicas for g in gradients]
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        return self._score(x, y, weights, losses, predictions)
 
     def test_step(self, data: Any) -> dict:
         """One evaluation step on one replica's part of the batch."""
         (x, y, weights), _ = step.without_empty(keras.utils.unpack_x_y_sample_weight(data))
         predictions = self(x, training=False)
-        loss = self.compute_loss(x, y, predictions, weights, training=False)
-        return self._score(*keras.utils.unpack_x_y_sample_weight(data), loss, predictions)
+        with private.head_losses(self) as heads:
+            loss = self.compute_loss(x, y, predictions, weights, training=False)
+        losses = tf.stack([tf.cast(loss, tf.float32), *heads])
+        return self._score(*keras.utils.unpack_x_y_sample_weight(data), losses, predictions)
 
     def predict_step(self, data: Any) -> Any:
         """Predictions of one replica's part of the batch."""
         (x, _, _), rows = step.without_empty(keras.utils.unpack_x_y_sample_weight(data))
         return tf.nest.map_structure(lambda t: t[:rows], self(x, training=False))
 
-    def _score(self, x: Any, y: Any, weights: Any, loss: Any, predictions: Any) -> dict:
-        """Updates loss and metrics; a replica without a row counts for nothing."""
+    def _score(self, x: Any, y: Any, weights: Any, losses: Any, predictions: Any) -> dict:
+        """Updates losses and metrics; a replica without a row counts for nothing."""
         # Under a strategy Keras has divided the loss by the number of replicas.
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         rows = tf.shape(tf.nest.flatten(x)[0])[0]
-        loss = tf.where(rows > 0, loss * replicas, 0.0)
-        private.loss_tracker(self).update_state(loss, sample_weight=rows)
+        losses = tf.where(rows > 0, losses, tf.zeros_like(losses))
+        private.loss_tracker(self).update_state(losses[0] * replicas, sample_weight=rows)
+        for i, metric in enumerate(private.head_metrics(self)):
+            metric.update_state(losses[i + 1], sample_weight=rows)
         predictions = tf.nest.map_structure(lambda t: t[:rows], predictions)
         return self.compute_metrics(x, y, predictions, sample_weight=weights)
 
     def _gradient(self, x: Any, y: Any, weights: Any) -> tuple:
-        """Loss, predictions and dense gradients of the scaled loss, on one replica."""
-        with tf.GradientTape() as tape:
+        """Losses (total, heads), predictions and dense gradients, on one replica."""
+        with tf.GradientTape() as tape, private.head_losses(self) as heads:
             predictions = self(x, training=True)
             loss = self.compute_loss(x, y, predictions, weights, training=True)
             scaled = self.optimizer.scale_loss(loss)
@@ -221,7 +227,7 @@ class Model(keras.Model):
             tf.zeros_like(v.value) if g is None else tf.convert_to_tensor(g)
             for g, v in zip(gradients, variables, strict=True)
         ]
-        return loss, predictions, dense
+        return tf.stack([tf.cast(loss, tf.float32), *heads]), predictions, dense
 
     def _accumulated_gradient(self, batch: tuple) -> tuple:
         count = self._mm_options["accumulate_steps"]
@@ -261,7 +267,9 @@ class Model(keras.Model):
         """Builds the function that `fit` calls: one step on every replica."""
         if self.train_function is None or force:
             self._choose_gradient()
-            made = self._guarded() if self._mm_guard else self._replicated(self.train_step)
+            take = self._mm_profile.next if self._mm_profile else next
+            guarded = self._mm_guard is not None
+            made = self._guarded(take) if guarded else self._replicated(self.train_step, take)
             self.train_function = self._mm_fit.passing(made) if self._mm_fit else made
         return self.train_function
 
@@ -289,21 +297,21 @@ class Model(keras.Model):
             self.test_function = self._replicated(self.test_step)
         return self.test_function
 
-    def _replicated(self, step: Any) -> Any:
+    def _replicated(self, step: Any, take: Any = next) -> Any:
         strategy = self.distribute_strategy
 
         def run(iterator: Any) -> Any:
-            logs = strategy.run(step, args=(next(iterator),))
+            logs = strategy.run(step, args=(take(iterator),))
             return tf.nest.map_structure(lambda v: strategy.reduce("MEAN", v, axis=None), logs)
 
-        return run if self.run_eagerly else tf.function(run, reduce_retracing=True)
+        return run if self.run_eagerly else _traced(run)
 
-    def _guarded(self) -> Any:
+    def _guarded(self, take: Any) -> Any:
         """As `_replicated(train_step)`, but a step that is not finite is reported and left out."""
         strategy, guard = self.distribute_strategy, self._mm_guard
 
         def run(iterator: Any) -> Any:
-            data = next(iterator)
+            data = take(iterator)
             *parts, finite = strategy.run(self._reduced_gradient, args=(data,))
 
             def update() -> Any:
@@ -317,7 +325,7 @@ class Model(keras.Model):
             logs = strategy.run(self.get_metrics_result)
             return tf.nest.map_structure(lambda v: strategy.reduce("MEAN", v, axis=None), logs)
 
-        return run if self.run_eagerly else tf.function(run, reduce_retracing=True)
+        return run if self.run_eagerly else _traced(run)
 
     def train_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, *, return_dict: bool = False
@@ -340,6 +348,11 @@ class Model(keras.Model):
             dataset = self.distribute_strategy.experimental_distribute_dataset(dataset)
         logs = {name: float(value) for name, value in make()(iter(dataset)).items()}
         return logs if return_dict else list(logs.values())
+
+
+def _traced(run: Any) -> tf.types.experimental.PolymorphicFunction:
+    # Nothing in a step needs autograph, and converting the code costs a fifth of the trace.
+    return tf.function(run, autograph=False, reduce_retracing=True)
 
 
 class _Shaped:

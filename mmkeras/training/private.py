@@ -2,12 +2,17 @@
 
 `_symbolic_build` and `_maybe_symbolic_build` are where `fit` reads a batch to build metrics and
 optimizer; `_loss_tracker` is the mean that `fit` logs as "loss"; `_distributed_dataset` is the
-dataset behind the iterator of an epoch; `_flatten_layers` walks the layers inside layers. Keras has
-no public way to any of them, which is why `setup.py` bounds Keras to the minor version these were
-tested on.
+dataset behind the iterator of an epoch; `_flatten_layers` walks the layers inside layers;
+`_compile_loss` holds the mean that is logged of every head's loss; `_momentums` and `_velocities`
+are Adam's slots. Keras has no public way to any of them, which is why `setup.py` bounds Keras to
+the minor version these were tested on.
 """
 
 import inspect
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import keras
@@ -24,7 +29,10 @@ def check() -> None:
     epoch = inspect.unwrap(keras.Model.fit).__globals__.get("TFEpochIterator")
     for name, setter in (
         ("_loss_tracker", inspect.unwrap(keras.Model.compile)),
+        ("_compile_loss", inspect.unwrap(keras.Model.compile)),
         ("_distributed_dataset", getattr(epoch, "__init__", None)),
+        ("_momentums", keras.optimizers.Adam.build),
+        ("_velocities", keras.optimizers.Adam.build),
     ):
         code = getattr(setter, "__code__", None)
         if code is None or name not in code.co_names:
@@ -39,6 +47,38 @@ def check() -> None:
 def loss_tracker(model: keras.Model) -> keras.metrics.Mean:
     """Returns the metric that `fit` logs as "loss"."""
     return model._loss_tracker
+
+
+_LOSSES = threading.local()  # replicas are threads
+
+
+@contextmanager
+def head_losses(model: keras.Model) -> Iterator[list]:
+    """Collects the loss of every head that Keras would log, in the order of `head_metrics`.
+
+    Keras would update the metrics inside the compiled step, before it is known whether the step
+    counts, and by the static batch size, or 1 where that is unknown.
+    """
+    for metric in head_metrics(model):
+        metric.update_state = partial(_collect, type(metric).update_state, metric)
+    _LOSSES.held = []
+    try:
+        yield _LOSSES.held
+    finally:
+        _LOSSES.held = None
+
+
+def head_metrics(model: keras.Model) -> list[keras.metrics.Mean]:
+    """Returns the metrics that are logged as `HEAD_loss`."""
+    return model._compile_loss.metrics if model._compile_loss is not None else []
+
+
+def _collect(update: Any, metric: Any, value: Any, sample_weight: Any = None) -> Any:
+    held = getattr(_LOSSES, "held", None)
+    if held is None:
+        return update(metric, value, sample_weight)
+    held.append(tf.cast(value, tf.float32))
+    return None
 
 
 def element_spec(iterator: Any) -> Any:
@@ -57,6 +97,11 @@ def flatten_layers(model: keras.Model) -> list[keras.layers.Layer]:
 def is_seed_state(variable: Any) -> bool:
     """Says whether a variable is the state of a `keras.random.SeedGenerator`."""
     return variable.path.endswith("seed_generator_state")
+
+
+def adam_slots(optimizer: keras.optimizers.Adam, index: int) -> tuple[Any, Any]:
+    """Returns the TensorFlow variables of first and second moment of a weight."""
+    return optimizer._momentums[index].value, optimizer._velocities[index].value
 
 
 def build_from_spec(model: keras.Model, element_spec: Any) -> None:

@@ -1,9 +1,11 @@
 """TransformerBlock against NumPy, and what must not change its output."""
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from mmkeras.layers import TransformerBlock
+from mmkeras.layers import TransformerBlock, transformer
 from tests.contract import as_numpy, assert_same_bits, gradients, randomize
 from tests.layers import formulas
 
@@ -105,6 +107,50 @@ def test_dropout_only_in_training(cross):
     assert_same_bits(call(block, tokens, mask, context, training=False), expected)
     first = call(block, tokens, mask, context, training=True)
     assert not np.array_equal(first, call(block, tokens, mask, context, training=True))
+
+
+@pytest.mark.parametrize("jit", [False, True], ids=["plain", "xla"])
+@both
+def test_remat_changes_no_gradient_dropout_included(cross, jit, monkeypatch):
+    monkeypatch.setattr(transformer, "CHUNK", 2)  # T = 5: two chunks and a half
+    found = {}
+    for remat in (False, True):
+        keras.utils.set_random_seed(4)
+        block, tokens, mask, context = case(cross, remat=remat, dropout=0.5)
+        extra = () if context is None else (context,)
+
+        @tf.function(jit_compile=jit)
+        def step(block=block, tokens=tokens, mask=mask, extra=extra):
+            with tf.GradientTape() as tape:
+                out = block(tokens, mask, *extra, training=True)
+                loss = tf.reduce_sum(out**2)
+            return out, tape.gradient(loss, [v.value for v in block.trainable_variables])
+
+        found[remat] = [as_numpy(step()) for _ in range(2)]
+        assert block.drop.seed_generator.state.numpy()[1] > 0
+    paths = [v.path for v in block.trainable_variables]
+    for (out, grads), (expected, others) in zip(found[True], found[False], strict=True):
+        np.testing.assert_allclose(out, expected, atol=1e-6, rtol=1e-6)
+        for path, g, e in zip(paths, grads, others, strict=True):
+            np.testing.assert_allclose(g, e, atol=1e-6 * np.abs(e).max() + 1e-6, err_msg=path)
+    assert not np.array_equal(found[True][0][0], found[True][1][0])  # the mask moves on
+
+
+@pytest.mark.parametrize(("remat", "chunk", "count"), [(False, 2, 1), (True, 9, 2), (True, 2, 9)])
+def test_remat_computes_the_attention_again(remat, chunk, count, monkeypatch):
+    # One softmax forward and, with remat, one in the backward pass; in three chunks, three
+    # forward, three in the backward pass of the block and three in those of the chunks.
+    monkeypatch.setattr(transformer, "CHUNK", chunk)
+    block, tokens, mask, _ = case(False, remat=remat)
+
+    @tf.function
+    def step():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(block(tokens, mask, training=True))
+        return tape.gradient(loss, [v.value for v in block.trainable_variables])
+
+    kinds = [op.type for op in step.get_concrete_function().graph.get_operations()]
+    assert kinds.count("Softmax") == count
 
 
 def test_errors():
