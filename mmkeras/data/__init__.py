@@ -5,6 +5,7 @@ from mmkeras.data.check import Report, check
 from mmkeras.data.dataset import Data, Split
 from mmkeras.data.decode import decoder
 from mmkeras.data.profile import InputProfile, profile
+from mmkeras.data.service import distribute
 from mmkeras.data.table import table
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Split",
     "check",
     "decoder",
+    "distribute",
     "profile",
     "scenes",
     "table",

@@ -89,7 +89,8 @@ class Data:
             batch_size: rows per global batch.
             shuffle: False keeps the rows' order.
             augment: False leaves the modalities' `augment` out.
-            shard: (i, n): the i-th of n equal parts of every global batch, for n readers.
+            shard: (i, n): the i-th of n equal parts of every global batch, for n readers; the
+                same rows as one reader's, with augmentation drawn for each shard by itself.
 
         Raises:
             ValueError: there are fewer rows than `batch_size`, or it does not divide by n.
@@ -105,32 +106,43 @@ class Data:
             )
         load = self._loader("train", augment)
 
-        def epoch(number: Any, first: Any, shard: tuple[int, int]) -> tf.data.Dataset:
-            """Rows and seeds of the batches `first`, first + 1, ... of an epoch."""
-            key = tf.stack([tf.cast(number, tf.uint32), tf.constant(self.seed, tf.uint32)])
-            order = tf.range(count)
-            if shuffle:
-                order = tf.random.experimental.stateless_shuffle(order, tf.cast(key, tf.int64))
+        def order_of(number: Any) -> Any:
+            """Rows of an epoch, in its order."""
+            if not shuffle:
+                return tf.range(count)
+            key = tf.stack([number, tf.constant(self.seed, tf.int64)])
+            return tf.random.experimental.stateless_shuffle(tf.range(count), key)
+
+        def batch(number: Any, order: Any, step: Any, shard: tuple[int, int]) -> tuple[Any, Any]:
+            """Rows and seed of the batch `step` of an epoch."""
             size = batch_size // shard[1]
+            start = tf.cast(step, tf.int32) * batch_size + shard[0] * size
+            # Shards augment differently, or rows of the same place in them would move alike.
+            seed = tf.stack([number + step, self.seed + step + 104_729 * shard[0]])
+            rows = tf.ensure_shape(order[start : start + size], [size])
+            return rows, tf.cast(seed, tf.uint32)
 
-            def batch(step: Any) -> tuple[Any, Any]:
-                start = tf.cast(step, tf.int32) * batch_size + shard[0] * size
-                return tf.ensure_shape(order[start : start + size], [size]), key + tf.cast(
-                    step, tf.uint32
-                )
-
-            return tf.data.Dataset.range(first, steps).map(batch)
+        def epoch(number: Any) -> tf.data.Dataset:
+            order = order_of(number)
+            return tf.data.Dataset.range(steps).map(lambda step: batch(number, order, step, shard))
 
         def stream(first_step: int = 0, shard: tuple[int, int] = shard) -> tf.data.Dataset:
             _check_shard(shard, batch_size)
-            begin, skipped = divmod(checks.whole("first_step", first_step, 0), steps)
-            numbers = tf.data.Dataset.counter(begin)
-            batches = numbers.flat_map(
-                lambda n: epoch(n, tf.where(n == begin, tf.constant(skipped, tf.int64), 0), shard)
-            )
+            first_step = checks.whole("first_step", first_step, 0)
+            numbers = tf.data.Dataset.range(first_step, tf.int64.max)
+
+            def next_batch(held: tuple, step: Any) -> tuple:
+                """Carries the order of an epoch along; one number in is one batch out."""
+                number, order = held
+                new = step // steps
+                order = tf.cond(new == number, lambda: order, lambda: order_of(new))
+                return (new, order), batch(new, order, step % steps, shard)
+
+            unknown = (tf.constant(-1, tf.int64), tf.zeros([count], tf.int32))
+            batches = numbers.scan(unknown, next_batch)
             return tuned(batches.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2))
 
-        batches = _epoch_number(self.seed).flat_map(lambda n: epoch(n, 0, shard))
+        batches = _epoch_number(self.seed).flat_map(epoch)
         batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
         dataset = tuned(batches.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2))
         dataset.steps, dataset.stream = steps, stream

@@ -12,6 +12,7 @@ from mmkeras.training.resume import PREEMPTED, Resume
 from mmkeras.training.runtime import precision, seed, strategy, xla_cache
 from mmkeras.training.samples import Samples
 from mmkeras.training.schedules import schedule
+from mmkeras.training.workers import is_chief
 
 __all__ = [
     "PREEMPTED",
@@ -23,6 +24,7 @@ __all__ = [
     "Samples",
     "cache_features",
     "callbacks",
+    "is_chief",
     "freeze",
     "optimizer",
     "pooled",

@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from mmkeras.core import register
-from mmkeras.training import options, private, resume, step
+from mmkeras.training import options, private, resume, step, workers
 from mmkeras.training.fit import Fit
 from mmkeras.training.inputs import check_batch
 
@@ -145,8 +145,19 @@ class Model(keras.Model):
         finally:
             self._mm_fit = None
         if run.resume is not None and run.resume.delete:
+            workers.agree(self.distribute_strategy, [0])  # all have come to the end
             shutil.rmtree(run.resume.folder, ignore_errors=True)
         return history
+
+    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Evaluates as `keras.Model.evaluate`; several workers share every batch."""
+        x, steps = workers.share(self.distribute_strategy, x, kwargs.get("steps"))
+        return super().evaluate(x, *args, **(kwargs | ({"steps": steps} if steps else {})))
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """Predicts as `keras.Model.predict`; several workers share every batch, all get all."""
+        x, steps = workers.share(self.distribute_strategy, x, kwargs.get("steps"))
+        return super().predict(x, *args, **(kwargs | ({"steps": steps} if steps else {})))
 
     def train_step(self, data: Any) -> dict:
         """One step on one replica's part of the batch: gradient, reduce, clip, apply."""

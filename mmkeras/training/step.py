@@ -112,7 +112,7 @@ def spread_seeds(model: keras.Model) -> None:
             offset = tf.stack([0, replica * SEED_STRIDE])
             state.value.assign(value + tf.cast(offset, value.dtype))
 
-    strategy.run(spread)
+    tf.function(strategy.run)(spread)
 
 
 def reported(
