@@ -79,6 +79,7 @@ class Model(keras.Model):
         super().compile(
             optimizer=optimizer, loss=loss, metrics=metrics, jit_compile=False, **kwargs
         )
+        private.leave_reduced(self.optimizer)
         self._mm_options = {
             "jit": jit,
             "clip_norm": clip_norm,
@@ -180,10 +181,6 @@ class Model(keras.Model):
     def _update(self, data: Any, losses: Any, predictions: Any, gradients: list) -> dict:
         """Applies reduced gradients and updates the metrics."""
         x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        # Keras sums the gradients of the replicas again; they are equal copies by now.
-        if replicas > 1:
-            gradients = [g / replicas for g in gradients]
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
         return self._score(x, y, weights, losses, predictions)
 

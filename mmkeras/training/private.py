@@ -4,8 +4,9 @@
 optimizer; `_loss_tracker` is the mean that `fit` logs as "loss"; `_distributed_dataset` is the
 dataset behind the iterator of an epoch; `_flatten_layers` walks the layers inside layers;
 `_compile_loss` holds the mean that is logged of every head's loss; `_momentums` and `_velocities`
-are Adam's slots, and `_get_variable_index` finds a weight's. Keras has no public way to any of
-them, which is why `setup.py` bounds Keras to the minor version these were tested on.
+are Adam's slots, `_get_variable_index` finds a weight's, and `_all_reduce_sum_gradients` sums over
+the replicas what the step here has summed before. Keras has no public way to any of them, which is
+why `setup.py` bounds Keras to the minor version these were tested on.
 """
 
 import inspect
@@ -19,13 +20,13 @@ import keras
 import tensorflow as tf
 
 NAMES = ("_maybe_symbolic_build", "_symbolic_build", "_flatten_layers")
+OF_OPTIMIZERS = ("_all_reduce_sum_gradients", "_get_variable_index")
 
 
 def check() -> None:
     """Raises ImportError when this Keras lacks a private name that mmkeras builds on."""
     missing = [name for name in NAMES if not hasattr(keras.Model, name)]
-    if not hasattr(keras.optimizers.Optimizer, "_get_variable_index"):
-        missing.append("_get_variable_index")
+    missing += [name for name in OF_OPTIMIZERS if not hasattr(keras.optimizers.Optimizer, name)]
     # Instance attributes are looked for in the code that sets them: a probe model would make
     # TensorFlow's devices, after which logical ones cannot be asked for.
     epoch = inspect.unwrap(keras.Model.fit).__globals__.get("TFEpochIterator")
@@ -99,6 +100,16 @@ def flatten_layers(model: keras.Model) -> list[keras.layers.Layer]:
 def is_seed_state(variable: Any) -> bool:
     """Says whether a variable is the state of a `keras.random.SeedGenerator`."""
     return variable.path.endswith("seed_generator_state")
+
+
+def leave_reduced(optimizer: keras.optimizers.Optimizer) -> None:
+    """Keeps an optimizer from summing gradients over the replicas that are summed already."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    inner._all_reduce_sum_gradients = _as_they_are
+
+
+def _as_they_are(gradients: Any) -> Any:
+    return gradients
 
 
 def index_of(optimizer: keras.optimizers.Optimizer, variable: Any) -> int:
