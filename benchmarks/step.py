@@ -18,21 +18,26 @@ from typing import Any
 
 from benchmarks import common, models
 
-BATCHES = 8  # different ones, in turn
+BATCHES, QUICK_BATCHES = 8, 2  # different ones, in turn
 
 
 def main(argv: list[str] | None = None) -> dict:
     """Runs all rows."""
     args = common.arguments(__doc__, argv)
     results = common.Results("step", args)
-    steps = (3, 1) if args.quick else (30, 10)
+    steps = (5, 2) if args.quick else (30, 10)
+    batches = QUICK_BATCHES if args.quick else BATCHES
 
     def who(function: str, kind: str, **options: Any) -> common.Contender:
         count = steps[kind == "clip"]
-        return common.Contender(f"benchmarks.step:{function}", kind=kind, steps=count, **options)
+        return common.Contender(
+            f"benchmarks.step:{function}", kind=kind, steps=count, count=batches, **options
+        )
 
     def rows(title: str, ours: common.Contender, peers: dict) -> None:
-        named = {f"{title}: {name}": peer for name, peer in peers.items()}
+        # torch.compile takes minutes of C++: not in the quick run.
+        kept = {n: p for n, p in peers.items() if not (args.quick and "compile" in n)}
+        named = {f"{title}: {name}": peer for name, peer in kept.items()}
         results.add(*common.compare(ours, named, unit="samples/s", rounds=args.rounds))
 
     kind = "late_fusion"
@@ -93,7 +98,7 @@ def main(argv: list[str] | None = None) -> dict:
 
 
 def ours(
-    kind: str, steps: int, policy: str = "float32", pad: str = "32", jit: Any = "auto"
+    kind: str, steps: int, count: int, policy: str = "float32", pad: str = "32", jit: Any = "auto"
 ) -> Callable[[], float]:
     """Returns the measured work of mmkeras: samples/s of `steps` steps of `fit`."""
     import mmkeras as mk
@@ -102,17 +107,17 @@ def ours(
     mk.training.seed(0)
     model = build(kind, mk.Model, models.our_block, pad)
     model.compile(mk.training.optimizer("adamw"), loss=loss(kind), jit=jit)
-    return _fit(model, kind, pad, steps)
+    return _fit(model, batches(kind, pad, count), steps)
 
 
-def keras_defaults(kind: str, steps: int, pad: str = "32") -> Callable[[], float]:
+def keras_defaults(kind: str, steps: int, count: int, pad: str = "32") -> Callable[[], float]:
     """Returns the measured work of Keras as it comes."""
     import keras
 
     keras.utils.set_random_seed(0)
     model = build(kind, keras.Model, models.keras_block, pad)
     model.compile("adamw", loss=loss(kind))
-    return _fit(model, kind, pad, steps)
+    return _fit(model, batches(kind, pad, count), steps)
 
 
 def build(kind: str, model_class: Any, block: Any, pad: str = "32") -> Any:
@@ -127,7 +132,7 @@ def loss(kind: str) -> dict:
     return models.late_fusion_loss() if kind == "late_fusion" else models.clip_loss()
 
 
-def batches(kind: str, pad: str, count: int = BATCHES) -> list:
+def batches(kind: str, pad: str, count: int) -> list:
     """Returns the numbers that everybody trains on."""
     if kind == "late_fusion":
         return models.late_fusion_batches(count)
@@ -148,10 +153,10 @@ def dataset(made: list) -> Any:
     return held.cache().repeat().prefetch(2)
 
 
-def _fit(model: Any, kind: str, pad: str, steps: int) -> Callable[[], float]:
+def _fit(model: Any, made: list, steps: int) -> Callable[[], float]:
     import keras
 
-    data = dataset(batches(kind, pad))
+    data = dataset(made)
 
     class Once(keras.callbacks.Callback):
         """One epoch of a run that says it is long, so that jit="auto" measures."""
@@ -159,7 +164,7 @@ def _fit(model: Any, kind: str, pad: str, steps: int) -> Callable[[], float]:
         def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
             self.model.stop_training = True
 
-    warm = {"epochs": 200, "steps_per_epoch": BATCHES, "callbacks": [Once()]}
+    warm = {"epochs": 200, "steps_per_epoch": len(made), "callbacks": [Once()]}
     model.fit(data, verbose=0, **warm)
 
     def work() -> float:
@@ -170,14 +175,16 @@ def _fit(model: Any, kind: str, pad: str, steps: int) -> Callable[[], float]:
     return work
 
 
-def torch(kind: str, steps: int, pad: str = "32", **options: bool) -> Callable[[], float]:
+def torch(
+    kind: str, steps: int, count: int, pad: str = "32", **options: bool
+) -> Callable[[], float]:
     """Returns the measured work of PyTorch."""
     library = common.need("torch")
     from benchmarks import torch_models
 
     library.set_num_threads(len(os.sched_getaffinity(0)))
     last = options.get("channels_last", False)
-    held = torch_models.batches(batches(kind, pad), last)
+    held = torch_models.batches(batches(kind, pad, count), last)
     step = torch_models.step(kind, **options)
     for batch in held:
         step(batch)
