@@ -1,13 +1,6 @@
 """One device equals two replicas in every way of training; `exactness.py` has the cases."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-
-SCRIPT = Path(__file__).with_name("exactness.py")
 
 # Largest difference of a weight or a prediction after 20 steps, and of a logged figure. In float32
 # only the order of sums differs (measured 7e-7; 2.4e-6 with SGD at a rate of 0.1). bfloat16 keeps 8
@@ -28,12 +21,8 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def cases(tmp_path_factory):
-    """Everything in one process of its own, because logical devices are set once."""
-    out = tmp_path_factory.mktemp("exactness") / "out.json"
-    done = subprocess.run([sys.executable, str(SCRIPT), str(out)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(out.read_text())
+def cases(script_result):
+    return script_result("exactness")
 
 
 @pytest.mark.parametrize("name", CASES)
