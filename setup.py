@@ -10,7 +10,14 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "mmkeras/__init__.py").read
 
 SERVING = ["tensorflow-serving-api>=2.21,<2.22"]
 # Peers of the benchmarks only, never needed by the library (PyTorch: the CPU build will do).
-BENCH = ["librosa>=0.11", "simplejpeg>=1.8", "tokenizers>=0.21", "torch>=2.6"]
+BENCH = [
+    "librosa>=0.11",
+    "pillow>=10",
+    "simplejpeg>=1.8",
+    "soundfile>=0.13",
+    "tokenizers>=0.21",
+    "torch>=2.6",
+]
 PLOT = ["matplotlib>=3.8", "pydot>=3"]
 DEV = [
     "pandas>=2.2",

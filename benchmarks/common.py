@@ -11,12 +11,11 @@ import contextlib
 import importlib
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +87,7 @@ class Contender:
         return self
 
     def measure(self) -> dict[str, float]:
-        """Does the work once: {"value", "cpu_seconds"} (of the process and its ended children)."""
+        """Does the work once: {"value", "cpu_seconds"} (its workers included)."""
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         return self._answer()
@@ -253,20 +252,39 @@ def _serve(job: dict) -> None:
         print(json.dumps(answer), file=answers, flush=True)
 
 
-def _cpu_seconds() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(u.ru_utime + u.ru_stime for u in used)
+def _cpu_seconds(process: int | None = None) -> float:
+    """Of a process (this one when None), its children that run, and those that have ended."""
+    process = process or os.getpid()
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    except OSError:  # it has just ended: then its parent counts it
+        return 0.0
+    own = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return own + sum(_cpu_seconds(int(child)) for child in children)
 
 
-def timed(work: Callable[[], int], *, seconds: float = 0.0) -> float:
-    """Returns samples/s of `work`, which returns the number of samples it handled.
+def timed(work: Callable[[], int]) -> float:
+    """Returns samples/s of `work`, which returns the number of samples it handled."""
+    start = time.perf_counter()
+    return work() / (time.perf_counter() - start)
 
-    It is called once, and again until `seconds` have passed.
+
+def steady(batches: Iterable, steps: int, count: Callable[[Any], int]) -> float:
+    """Returns samples/s of an input pipeline once it runs.
+
+    Args:
+        batches: iterated once.
+        steps: how many there are; the clock starts with the last of the first quarter.
+        count: batch -> number of its samples.
     """
-    start, count = time.perf_counter(), work()
-    while time.perf_counter() - start < seconds:
-        count += work()
-    return count / (time.perf_counter() - start)
+    held, samples = iter(batches), 0
+    for _ in range(max(1, steps // 4)):
+        next(held)
+    start = time.perf_counter()
+    for batch in held:
+        samples += count(batch)
+    return samples / (time.perf_counter() - start)
 
 
 if __name__ == "__main__":

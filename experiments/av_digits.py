@@ -149,19 +149,16 @@ def measure(data: mk.data.Data, fusion: str, folder: Path, seed: int, epochs: in
         {"digit": mk.heads.Classifier(data.classes)},
         dropout=0.1,
     )
-    steps = epochs * (len(data.splits["train"]) // BATCH)
-    rate = keras.optimizers.schedules.CosineDecay(
-        0.0, steps, warmup_target=RATE, warmup_steps=steps // 20
-    )
-    model.compile(keras.optimizers.AdamW(rate, weight_decay=1e-2), clip_norm=1.0)
-    model.fit(
-        data.train(BATCH),
-        validation_data=data.valid(500),
+    common.fit(
+        model,
+        data,
+        folder,
         epochs=epochs,
-        verbose=2,
-        callbacks=mk.training.callbacks(folder, data=data if seed == 0 else None, histogram_freq=0),
+        batch=BATCH,
+        rate=RATE,
+        weight_decay=1e-2,
+        samples=seed == 0,
     )
-    model.save(folder / "last.keras")
     values = {
         "accuracy/val": common.accuracy(model, data.valid(500), "digit"),
         "accuracy/test": common.accuracy(model, data.test(500), "digit"),

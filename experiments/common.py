@@ -128,6 +128,43 @@ class Results:
         return result
 
 
+def fit(
+    model: keras.Model,
+    data: mk.data.Data,
+    folder: Path,
+    *,
+    epochs: int,
+    batch: int,
+    rate: float,
+    weight_decay: float,
+    samples: bool,
+) -> None:
+    """Trains with AdamW, 5 % warm-up, cosine decay and clipping; saves the last model.
+
+    Args:
+        model: assembled.
+        data: with a validation split.
+        folder: of the run.
+        epochs, batch: of the training.
+        rate: the highest learning rate.
+        weight_decay: of all weights.
+        samples: whether TensorBoard gets samples of the validation rows.
+    """
+    steps = epochs * (len(data.splits["train"]) // batch)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0, steps, warmup_target=rate, warmup_steps=steps // 20
+    )
+    model.compile(keras.optimizers.AdamW(schedule, weight_decay=weight_decay), clip_norm=1.0)
+    model.fit(
+        data.train(batch),
+        validation_data=data.valid(256),
+        epochs=epochs,
+        verbose=2,
+        callbacks=mk.training.callbacks(folder, data=data if samples else None, histogram_freq=0),
+    )
+    model.save(folder / "last.keras")
+
+
 def accuracy(model: keras.Model, dataset: tf.data.Dataset, head: str) -> float:
     """Returns the share of rows whose largest logit is the true class."""
     right = total = 0

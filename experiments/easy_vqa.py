@@ -81,19 +81,16 @@ def measure(row: dict, data: mk.data.Data, folder: Path, seed: int, epochs: int)
     )
     if model.count_params() > BUDGET:
         raise ValueError(f"{model.count_params()} parameters pass the budget of {BUDGET}.")
-    steps = epochs * (len(data.splits["train"]) // BATCH)
-    rate = keras.optimizers.schedules.CosineDecay(
-        0.0, steps, warmup_target=RATE, warmup_steps=steps // 20
-    )
-    model.compile(keras.optimizers.AdamW(rate, weight_decay=1e-3), clip_norm=1.0)
-    model.fit(
-        data.train(BATCH),
-        validation_data=data.valid(256),
+    common.fit(
+        model,
+        data,
+        folder,
         epochs=epochs,
-        verbose=2,
-        callbacks=mk.training.callbacks(folder, data=data if seed == 0 else None, histogram_freq=0),
+        batch=BATCH,
+        rate=RATE,
+        weight_decay=1e-3,
+        samples=seed == 0,
     )
-    model.save(folder / "last.keras")
     return {
         "parameters": model.count_params(),
         "values": {"accuracy/test": common.accuracy(model, data.valid(256), "answer")},

@@ -92,7 +92,9 @@ class Image(Modality):
         size: (height, width), or one int for a square, in pixels.
         channels: 1 (grey) or 3 (RGB).
         fit: "stretch" to the size, "pad" with black keeping the aspect, or "crop" the centre.
-        resize: "area" (free of aliasing when shrinking) or "bilinear" (antialiased).
+        resize: "area" (the mean of the pixels that each new one covers: free of aliasing when
+            shrinking, three times cheaper than the other; enlarging repeats pixels) or "bilinear"
+            (antialiased when shrinking, smooth when enlarging: for pictures below the size).
         augment: training only, e.g. `{"flip": {}, "translate": {"fraction": 0.1}}`; see
             `mmkeras.data.augment` for the list and arguments.
     """
@@ -102,6 +104,7 @@ class Image(Modality):
         "brightness",
         "contrast",
         "flip",
+        "random_resized_crop",
         "rotate",
         "translate",
         "zoom",

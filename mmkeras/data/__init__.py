@@ -4,6 +4,19 @@ from mmkeras.data import scenes
 from mmkeras.data.check import Report, check
 from mmkeras.data.dataset import Data, Split
 from mmkeras.data.decode import decoder
+from mmkeras.data.profile import InputProfile, profile
+from mmkeras.data.service import distribute
 from mmkeras.data.table import table
 
-__all__ = ["Data", "Report", "Split", "check", "decoder", "scenes", "table"]
+__all__ = [
+    "Data",
+    "InputProfile",
+    "Report",
+    "Split",
+    "check",
+    "decoder",
+    "distribute",
+    "profile",
+    "scenes",
+    "table",
+]

@@ -5,7 +5,8 @@ and position is always augmented alike. Absent samples stay untouched behind the
 
 Images (Keras layers, on uint8 0..255, borders filled with black): `flip` (horizontal; `mode`),
 `translate` (`fraction`), `rotate` (`fraction` of a full turn), `zoom` (`fraction`), `brightness`
-and `contrast` (`fraction`). Audio: `time_shift` (`seconds`, zeros come in), `noise` (white, at
+and `contrast` (`fraction`); `random_resized_crop` (`scale`, `ratio`) comes first, while the picture
+is decoded (`mmkeras.data.crop`). Audio: `time_shift` (`seconds`, zeros come in), `noise` (white, at
 `snr_db`). `spec_augment` acts on the spectrogram and is a layer of the audio encoders.
 """
 

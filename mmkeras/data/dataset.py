@@ -1,5 +1,6 @@
 """`Data`: adapted modalities, targets and splits, and the tf.data pipelines over them."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +11,9 @@ import tensorflow as tf
 from mmkeras.core import Modality, Target, checks
 from mmkeras.data import columns as column_family
 from mmkeras.data.augment import augmenter
+from mmkeras.data.cache import decoded
 from mmkeras.data.columns import Column, Reader
+from mmkeras.data.options import tuned
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ class Data:
             batch_size: rows per global batch.
             shuffle: False keeps the rows' order.
             augment: False leaves the modalities' `augment` out.
-            shard: (i, n): the i-th of n equal parts of every global batch, for n readers.
+            shard: (i, n): the i-th of n equal parts of every global batch, for n readers; the
+                same rows as one reader's, with augmentation drawn for each shard by itself.
 
         Raises:
             ValueError: there are fewer rows than `batch_size`, or it does not divide by n.
@@ -102,34 +106,45 @@ class Data:
             )
         load = self._loader("train", augment)
 
-        def epoch(number: Any, first: Any, shard: tuple[int, int]) -> tf.data.Dataset:
-            """Rows and seeds of the batches `first`, first + 1, ... of an epoch."""
-            key = tf.stack([tf.cast(number, tf.uint32), tf.constant(self.seed, tf.uint32)])
-            order = tf.range(count)
-            if shuffle:
-                order = tf.random.experimental.stateless_shuffle(order, tf.cast(key, tf.int64))
+        def order_of(number: Any) -> Any:
+            """Rows of an epoch, in its order."""
+            if not shuffle:
+                return tf.range(count)
+            key = tf.stack([number, tf.constant(self.seed, tf.int64)])
+            return tf.random.experimental.stateless_shuffle(tf.range(count), key)
+
+        def batch(number: Any, order: Any, step: Any, shard: tuple[int, int]) -> tuple[Any, Any]:
+            """Rows and seed of the batch `step` of an epoch."""
             size = batch_size // shard[1]
+            start = tf.cast(step, tf.int32) * batch_size + shard[0] * size
+            # Shards augment differently, or rows of the same place in them would move alike.
+            seed = tf.stack([number + step, self.seed + step + 104_729 * shard[0]])
+            rows = tf.ensure_shape(order[start : start + size], [size])
+            return rows, tf.cast(seed, tf.uint32)
 
-            def batch(step: Any) -> tuple[Any, Any]:
-                start = tf.cast(step, tf.int32) * batch_size + shard[0] * size
-                return tf.ensure_shape(order[start : start + size], [size]), key + tf.cast(
-                    step, tf.uint32
-                )
-
-            return tf.data.Dataset.range(first, steps).map(batch)
+        def epoch(number: Any) -> tf.data.Dataset:
+            order = order_of(number)
+            return tf.data.Dataset.range(steps).map(lambda step: batch(number, order, step, shard))
 
         def stream(first_step: int = 0, shard: tuple[int, int] = shard) -> tf.data.Dataset:
             _check_shard(shard, batch_size)
-            begin, skipped = divmod(checks.whole("first_step", first_step, 0), steps)
-            numbers = tf.data.Dataset.counter(begin)
-            batches = numbers.flat_map(
-                lambda n: epoch(n, tf.where(n == begin, tf.constant(skipped, tf.int64), 0), shard)
-            )
-            return batches.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+            first_step = checks.whole("first_step", first_step, 0)
+            numbers = tf.data.Dataset.range(first_step, tf.int64.max)
 
-        batches = _epoch_number(self.seed).flat_map(lambda n: epoch(n, 0, shard))
+            def next_batch(held: tuple, step: Any) -> tuple:
+                """Carries the order of an epoch along; one number in is one batch out."""
+                number, order = held
+                new = step // steps
+                order = tf.cond(new == number, lambda: order, lambda: order_of(new))
+                return (new, order), batch(new, order, step % steps, shard)
+
+            unknown = (tf.constant(-1, tf.int64), tf.zeros([count], tf.int32))
+            batches = numbers.scan(unknown, next_batch)
+            return tuned(batches.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2))
+
+        batches = _epoch_number(self.seed).flat_map(epoch)
         batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
-        dataset = batches.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+        dataset = tuned(batches.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2))
         dataset.steps, dataset.stream = steps, stream
         return dataset
 
@@ -176,7 +191,7 @@ class Data:
             dataset = tf.data.Dataset.from_tensor_slices(tuple(bounds)).map(
                 lambda a, b: load(tf.range(a, b), None), num_parallel_calls=tf.data.AUTOTUNE
             )
-            return dataset.prefetch(2)
+            return tuned(dataset.prefetch(2))
 
         dataset = part(shard)
         dataset.part = part
@@ -200,26 +215,31 @@ class Data:
         def load(rows: Any, seed: Any) -> Any:
             x = {}
             for number, (name, reader) in enumerate(readers.items()):
-                value, mask = reader(rows)
+                own = seed + tf.constant([0, 7919 * number], tf.uint32) if augment else None
+                value, mask = reader(rows, own)
                 if augmenters.get(name):
-                    value = augmenters[name](
-                        value, mask, seed + tf.constant([0, 7919 * number], tf.uint32)
-                    )
+                    value = augmenters[name](value, mask, own)
                 x[name], x[f"{name}_mask"] = value, mask
             y = {name: tf.gather(values, rows) for name, values in targets.items()}
             return (x, y) if y else (x,)
 
         return load
 
-    def cache(self) -> "Data":
-        """Returns the same data with every distinct item decoded once and held in memory.
+    def cache(self, folder: str | os.PathLike | None = None) -> "Data":
+        """Returns the same data with every distinct item decoded (and resized) once.
 
-        The raw items stay too, for `raw`.
+        The raw items stay too, for `raw`. Augmentation acts on the decoded items.
+
+        Args:
+            folder: keeps them on disk, under a hash of specs and items, from where the next start
+                takes them and batches map them; in memory when None.
         """
         splits = {
             name: replace(
                 split,
-                columns={m: _decode_all(self.modalities[m], c) for m, c in split.columns.items()},
+                columns={
+                    m: decoded(self.modalities[m], c, folder) for m, c in split.columns.items()
+                },
             )
             for name, split in self.splits.items()
         }
@@ -285,13 +305,3 @@ def _absent(column: Column, rows: np.ndarray) -> Column:
     index[rows] = len(column.items)
     origin = None if column.origin is None else _absent(column.origin, rows)
     return Column(column.form, np.concatenate([column.items, empty]), index, mask, origin)
-
-
-def _decode_all(modality: Modality, column: Column, chunk: int = 256) -> Column:
-    if column.form == "decoded":
-        return column
-    reader = Reader(modality, column)
-    ids = tf.data.Dataset.range(len(column.items)).batch(chunk)
-    parts = list(ids.map(reader.decode, num_parallel_calls=tf.data.AUTOTUNE).as_numpy_iterator())
-    values, masks = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Column("decoded", values, column.index, masks, column)

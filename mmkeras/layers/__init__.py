@@ -2,7 +2,7 @@
 
 from mmkeras.layers.absent import AbsentToken
 from mmkeras.layers.audio_features import MFCC, LogMel, SpecAugment
-from mmkeras.layers.masking import ZeroMasked, masked_mean
+from mmkeras.layers.masking import MeanToken, ZeroMasked, masked_mean
 from mmkeras.layers.positions import LearnedPositions
 from mmkeras.layers.transformer import TransformerBlock
 
@@ -11,6 +11,7 @@ __all__ = [
     "AbsentToken",
     "LearnedPositions",
     "LogMel",
+    "MeanToken",
     "SpecAugment",
     "TransformerBlock",
     "ZeroMasked",

@@ -66,3 +66,28 @@ class ZeroMasked(keras.layers.Layer):
     def compute_output_spec(self, value: Any, mask: Any) -> keras.KerasTensor:
         """Shape and dtype stay."""
         return keras.KerasTensor(value.shape, value.dtype)
+
+
+@register
+class MeanToken(keras.layers.Layer):
+    """A sequence as one token: the mean of its real ones (`masked_mean`).
+
+    Call arguments:
+        tokens: (B, T, D).
+        mask: bool (B, T).
+
+    Returns:
+        `(token, mask)`: (B, 1, D), and bool (B, 1), true where any token is real.
+    """
+
+    def call(self, tokens: Any, mask: Any) -> tuple[Any, Any]:
+        """Returns the mean and whether there is one."""
+        return masked_mean(tokens, mask)[:, None], ops.any(mask, axis=1, keepdims=True)
+
+    def compute_output_spec(self, tokens: Any, mask: Any) -> tuple:
+        """T becomes 1."""
+        batch, _, width = tokens.shape
+        return (
+            keras.KerasTensor((batch, 1, width), self.compute_dtype),
+            keras.KerasTensor((batch, 1), "bool"),
+        )

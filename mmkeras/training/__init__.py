@@ -2,6 +2,7 @@
 
 from mmkeras.training.averaging import AverageWeights
 from mmkeras.training.callbacks import callbacks
+from mmkeras.training.features import cache_features, pooled
 from mmkeras.training.freezing import freeze, unfreeze
 from mmkeras.training.model import Model
 from mmkeras.training.nonfinite import NonFiniteGuard
@@ -11,6 +12,7 @@ from mmkeras.training.resume import PREEMPTED, Resume
 from mmkeras.training.runtime import precision, seed, strategy, xla_cache
 from mmkeras.training.samples import Samples
 from mmkeras.training.schedules import schedule
+from mmkeras.training.workers import is_chief
 
 __all__ = [
     "PREEMPTED",
@@ -20,9 +22,12 @@ __all__ = [
     "Profile",
     "Resume",
     "Samples",
+    "cache_features",
     "callbacks",
+    "is_chief",
     "freeze",
     "optimizer",
+    "pooled",
     "precision",
     "schedule",
     "seed",

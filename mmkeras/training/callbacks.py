@@ -7,7 +7,9 @@ from typing import Any
 
 import keras
 
+from mmkeras.training import workers
 from mmkeras.training.nonfinite import NonFiniteGuard
+from mmkeras.training.profiling import Profile
 from mmkeras.training.resume import Resume
 from mmkeras.training.samples import Samples
 
@@ -63,15 +65,18 @@ def callbacks(
     histogram_freq: int = 1,
     save_steps: int | None = None,
     nonfinite: str = "stop",
+    trace: tuple[int, int] | None = None,
 ) -> list[keras.callbacks.Callback]:
     """Returns TensorBoard, best checkpoint, CSV log, guard and resume, all under one folder.
 
     `run_dir/tensorboard` holds scalars per head, learning rate, graph, weight histograms and,
-    with `data`, samples of every modality with prediction and truth each epoch;
+    step times, data wait, memory and utilisation (`Profile`, which also prints a table at the
+    end), and with `data` samples of every modality with prediction and truth each epoch;
     `run_dir/best.keras` the best model by `monitor` (`val_loss`, or `loss` when there is no
     validation); `run_dir/log.csv` one line per epoch; `run_dir/nonfinite` the batches of steps
     that were not finite (`NonFiniteGuard`); `run_dir/checkpoints` what an interrupted run
-    needs to go on exactly where it was (`Resume`; removed when `fit` ends).
+    needs to go on exactly where it was (`Resume`; removed when `fit` ends). Of several workers
+    only the chief gets what writes logs and models.
 
     Args:
         run_dir: folder of the run; made if missing.
@@ -81,28 +86,36 @@ def callbacks(
         histogram_freq: epochs between weight histograms; 0 for none.
         save_steps: steps between checkpoints inside an epoch; None for epochs' ends alone.
         nonfinite: "stop" or "skip" a step whose loss or gradient is not finite.
+        trace: first and last step of which TensorBoard's Profile tab gets a trace.
 
     Raises:
         ValueError: the folder cannot be written.
     """
-    run_dir = _writable(run_dir)
+    run_dir = Path(run_dir)
+    always = [
+        _LearningRate(),
+        NonFiniteGuard(workers.own(run_dir / "nonfinite"), nonfinite),
+        Resume(run_dir / "checkpoints", every_steps=save_steps),
+    ]
+    if not workers.is_chief():
+        return always
+    _writable(run_dir)
     tensorboard = run_dir / "tensorboard"
     mode = mode or ("min" if monitor.endswith(_LOWER_IS_BETTER) else "max")
     made = [
-        _LearningRate(),
+        always[0],
         keras.callbacks.TensorBoard(str(tensorboard), histogram_freq=histogram_freq),
         _Best(str(run_dir / "best.keras"), monitor=monitor, mode=mode, save_best_only=True),
         _Log(run_dir / "log.csv"),
-        NonFiniteGuard(run_dir / "nonfinite", nonfinite),
-        Resume(run_dir / "checkpoints", every_steps=save_steps),
+        Profile(tensorboard / "profile", trace=trace),
+        *always[1:],
     ]
     if data is not None:
         made.append(Samples(str(tensorboard / "samples"), data))
     return made
 
 
-def _writable(run_dir: str | os.PathLike) -> Path:
-    run_dir = Path(run_dir)
+def _writable(run_dir: Path) -> None:
     probe = run_dir / ".write_test"
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -113,4 +126,3 @@ def _writable(run_dir: str | os.PathLike) -> Path:
             f"The run folder must be writable. Received: {str(run_dir)!r} ({error.strerror}). "
             "Choose another folder or change its permissions."
         ) from error
-    return run_dir

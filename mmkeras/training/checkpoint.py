@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def save(folder: str | os.PathLike, step: int, arrays: dict, state: dict, keep: 
         The folder of the checkpoint.
     """
     folder = Path(folder)
-    final, made = folder / f"step-{step:08d}", folder / f".writing-{os.getpid()}"
+    final, made = _path(folder, step), folder / f".writing-{os.getpid()}"
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir(parents=True)
     with open(made / "arrays.npz", "wb") as file:
@@ -53,22 +54,40 @@ def save(folder: str | os.PathLike, step: int, arrays: dict, state: dict, keep: 
     return final
 
 
-def load(folder: str | os.PathLike) -> tuple[dict, dict] | None:
+def load(folder: str | os.PathLike, step: int | None = None) -> tuple[dict, dict] | None:
     """Returns `(arrays, state)` of the newest sound checkpoint, or None where there is none.
 
-    A torn or corrupt one is passed over with a warning that names it.
+    Args:
+        folder: of the run's checkpoints.
+        step: of the one to load, if not the newest.
     """
+    path = _path(folder, step) if step is not None else next(_sound(folder), None)
+    if path is None:
+        return None
+    held = json.loads((path / "state.json").read_text())
+    with np.load(path / "arrays.npz") as file:
+        return {name: file[str(i)] for i, name in enumerate(held["names"])}, held["state"]
+
+
+def steps(folder: str | os.PathLike) -> list[int]:
+    """Returns the steps of all sound checkpoints, newest first."""
+    return [int(path.name.removeprefix("step-")) for path in _sound(folder)]
+
+
+def _sound(folder: str | os.PathLike) -> Iterator[Path]:
+    """Yields sound checkpoints, newest first, and warns of those that are torn or corrupt."""
     for path in reversed(_all(Path(folder))):
         fault = _fault(path)
         if fault is None:
-            held = json.loads((path / "state.json").read_text())
-            with np.load(path / "arrays.npz") as file:
-                arrays = {name: file[str(i)] for i, name in enumerate(held["names"])}
-            return arrays, held["state"]
-        warnings.warn(
-            f"The checkpoint {path} is not sound ({fault}) and is passed over.", stacklevel=2
-        )
-    return None
+            yield path
+        else:
+            warnings.warn(
+                f"The checkpoint {path} is not sound ({fault}) and is passed over.", stacklevel=3
+            )
+
+
+def _path(folder: str | os.PathLike, step: int) -> Path:
+    return Path(folder) / f"step-{step:08d}"
 
 
 def _all(folder: Path) -> list[Path]:

@@ -1,12 +1,13 @@
 """One call of `Model.fit`: what is read from which position on, by whom, and with XLA or not."""
 
 import sys
+from functools import partial
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from mmkeras.training import jit, options, resume
+from mmkeras.training import jit, options, resume, workers
 from mmkeras.training.nonfinite import NonFiniteGuard
 from mmkeras.training.profiling import Profile
 
@@ -32,7 +33,7 @@ class Fit:
         self.resume = resume.find(callbacks)
         self.guard = next((c for c in callbacks if isinstance(c, NonFiniteGuard)), None)
         self.profile = next((c for c in callbacks if isinstance(c, Profile)), None)
-        self.held = self.resume.load() if self.resume else None
+        self.held = self.resume.load(model.distribute_strategy) if self.resume else None
         epoch, self.skip = 0, 0
         if self.held is not None:
             epoch, self.skip = self.held[1]["epoch"], self.held[1]["step"]
@@ -48,6 +49,10 @@ class Fit:
                 "Exact resume needs data whose position can be found again. Received: "
                 f"{type(x).__name__}. Pass data.train(...), or another tf.data.Dataset."
             )
+        held_out, steps = workers.share(
+            model.distribute_strategy, given.get("validation_data"), given.get("validation_steps")
+        )
+        given = {**given, "validation_data": held_out, "validation_steps": steps}
         self.steps, self.epochs = given.get("steps_per_epoch"), given.get("epochs", 1)
         if self.steps is None and isinstance(x, tf.data.Dataset):
             self.steps = max(int(x.cardinality()), 0)
@@ -84,13 +89,14 @@ class Fit:
             if self.held is not None and self.model._mm_options["jit"] == "auto":
                 next(iter(x.take(1)))  # as the measurement of XLA did, which a shuffle counts
             x = x.repeat().skip(epoch * steps + self.skip)
-        elif hasattr(x, "stream"):
-            first = max(epoch, given.get("initial_epoch", 0)) * steps + self.skip
-            x = x.stream(first)
+        first = max(epoch, given.get("initial_epoch", 0)) * (steps or 0) + self.skip
+        change = None
         if given.get("class_weight") and isinstance(x.element_spec[1], dict):
-            x = options.class_weights(x, given["class_weight"], self.model.output_names)
-            given = {k: v for k, v in given.items() if k != "class_weight"}
-        return {**given, "x": x, **({"steps_per_epoch": steps} if steps else {})}
+            names = self.model.output_names
+            change = partial(options.class_weights, weight=given["class_weight"], outputs=names)
+            given = {**given, "class_weight": None}
+        x, steps = workers.share(self.model.distribute_strategy, x, steps, first, change)
+        return {**given, "x": x, "steps_per_epoch": steps}
 
     def passing(self, function: Any) -> Any:
         """Passes over the steps of the first epoch that were done before the interruption."""
@@ -117,6 +123,7 @@ class Fit:
             chosen, why = False, f"the run has fewer than {jit.MIN_STEPS} steps: not measured"
         else:
             chosen, why = jit.choose(strategy, model.non_trainable_variables, ways, batch)
+            chosen = bool(workers.agree(strategy, [0, int(chosen)]))  # XLA only where all want it
         if self.given.get("verbose", "auto") != 0:
             print(f"jit='auto' takes jit={chosen}: {why}.", file=sys.stderr)
         return chosen

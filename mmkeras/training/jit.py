@@ -24,7 +24,7 @@ def choose(
     Args:
         strategy: of the model; every replica gets the batch.
         variables: Keras variables that a step changes: statistics and seeds.
-        ways: jit -> function of one replica's `(x, y, weights)`.
+        ways: jit -> function of one replica's batch.
         batch: `(x, y, weights)` of one replica.
 
     Returns:
@@ -68,7 +68,7 @@ def _seconds(run: Callable, batch: Any) -> float:
 
 
 def example(x: Any, batch_size: int | None, replicas: int) -> Any:
-    """Returns `(x, y, weights)` of one replica's part of a first batch, or None where unknown."""
+    """Returns `(x, y, weights)` of one replica's part of a first batch, or None."""
     if isinstance(x, tf.data.Dataset):
         batch = next(iter(getattr(x, "stream", lambda: x)().take(1)))
         rows = tf.nest.flatten(batch)[0].shape[0]

@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from mmkeras.core import register
-from mmkeras.training import options, private, resume, step
+from mmkeras.training import options, private, resume, step, workers
 from mmkeras.training.fit import Fit
 from mmkeras.training.inputs import check_batch
 
@@ -79,6 +79,7 @@ class Model(keras.Model):
         super().compile(
             optimizer=optimizer, loss=loss, metrics=metrics, jit_compile=False, **kwargs
         )
+        private.leave_reduced(self.optimizer)
         self._mm_options = {
             "jit": jit,
             "clip_norm": clip_norm,
@@ -145,62 +146,73 @@ class Model(keras.Model):
         finally:
             self._mm_fit = None
         if run.resume is not None and run.resume.delete:
+            workers.agree(self.distribute_strategy, [0])  # all have come to the end
             shutil.rmtree(run.resume.folder, ignore_errors=True)
         return history
+
+    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Evaluates as `keras.Model.evaluate`; several workers share every batch."""
+        x, steps = workers.share(self.distribute_strategy, x, kwargs.get("steps"))
+        return super().evaluate(x, *args, **(kwargs | ({"steps": steps} if steps else {})))
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """Predicts as `keras.Model.predict`; several workers share every batch, all get all."""
+        x, steps = workers.share(self.distribute_strategy, x, kwargs.get("steps"))
+        return super().predict(x, *args, **(kwargs | ({"steps": steps} if steps else {})))
 
     def train_step(self, data: Any) -> dict:
         """One step on one replica's part of the batch: gradient, reduce, clip, apply."""
         return self._update(data, *self._reduced_gradient(data)[:3])
 
     def _reduced_gradient(self, data: Any) -> tuple:
-        """Loss, predictions, reduced and clipped gradients, and if guarded: all is finite."""
+        """Losses, predictions, reduced and clipped gradients, and if guarded: all is finite."""
         batch, rows = step.without_empty(keras.utils.unpack_x_y_sample_weight(data))
-        loss, predictions, gradients = self._accumulated_gradient(batch)
+        losses, predictions, gradients = self._accumulated_gradient(batch)
         context = tf.distribute.get_replica_context()
         if context.num_replicas_in_sync > 1:
             gradients = step.weighted_by_rows(gradients, data, rows, context)
             gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
         gradients, finite = self._clipped(gradients)
         if finite is not None:
-            bad = tf.cast(~(finite & tf.math.is_finite(loss)), tf.float32)
+            bad = tf.cast(~(finite & tf.reduce_all(tf.math.is_finite(losses))), tf.float32)
             finite = context.all_reduce(tf.distribute.ReduceOp.SUM, bad) == 0
-        return loss, predictions, gradients, finite
+        return losses, predictions, gradients, finite
 
-    def _update(self, data: Any, loss: Any, predictions: Any, gradients: list) -> dict:
+    def _update(self, data: Any, losses: Any, predictions: Any, gradients: list) -> dict:
         """Applies reduced gradients and updates the metrics."""
         x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        # Keras sums the gradients of the replicas again; they are equal copies by now.
-        if replicas > 1:
-            gradients = [g / replicas for g in gradients]
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
-        return self._score(x, y, weights, loss, predictions)
+        return self._score(x, y, weights, losses, predictions)
 
     def test_step(self, data: Any) -> dict:
         """One evaluation step on one replica's part of the batch."""
         (x, y, weights), _ = step.without_empty(keras.utils.unpack_x_y_sample_weight(data))
         predictions = self(x, training=False)
-        loss = self.compute_loss(x, y, predictions, weights, training=False)
-        return self._score(*keras.utils.unpack_x_y_sample_weight(data), loss, predictions)
+        with private.head_losses(self) as heads:
+            loss = self.compute_loss(x, y, predictions, weights, training=False)
+        losses = tf.stack([tf.cast(loss, tf.float32), *heads])
+        return self._score(*keras.utils.unpack_x_y_sample_weight(data), losses, predictions)
 
     def predict_step(self, data: Any) -> Any:
         """Predictions of one replica's part of the batch."""
         (x, _, _), rows = step.without_empty(keras.utils.unpack_x_y_sample_weight(data))
         return tf.nest.map_structure(lambda t: t[:rows], self(x, training=False))
 
-    def _score(self, x: Any, y: Any, weights: Any, loss: Any, predictions: Any) -> dict:
-        """Updates loss and metrics; a replica without a row counts for nothing."""
+    def _score(self, x: Any, y: Any, weights: Any, losses: Any, predictions: Any) -> dict:
+        """Updates losses and metrics; a replica without a row counts for nothing."""
         # Under a strategy Keras has divided the loss by the number of replicas.
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         rows = tf.shape(tf.nest.flatten(x)[0])[0]
-        loss = tf.where(rows > 0, loss * replicas, 0.0)
-        private.loss_tracker(self).update_state(loss, sample_weight=rows)
+        losses = tf.where(rows > 0, losses, tf.zeros_like(losses))
+        private.loss_tracker(self).update_state(losses[0] * replicas, sample_weight=rows)
+        for i, metric in enumerate(private.head_metrics(self)):
+            metric.update_state(losses[i + 1], sample_weight=rows)
         predictions = tf.nest.map_structure(lambda t: t[:rows], predictions)
         return self.compute_metrics(x, y, predictions, sample_weight=weights)
 
     def _gradient(self, x: Any, y: Any, weights: Any) -> tuple:
-        """Loss, predictions and dense gradients of the scaled loss, on one replica."""
-        with tf.GradientTape() as tape:
+        """Losses (total, heads), predictions and dense gradients, on one replica."""
+        with tf.GradientTape() as tape, private.head_losses(self) as heads:
             predictions = self(x, training=True)
             loss = self.compute_loss(x, y, predictions, weights, training=True)
             scaled = self.optimizer.scale_loss(loss)
@@ -212,7 +224,7 @@ class Model(keras.Model):
             tf.zeros_like(v.value) if g is None else tf.convert_to_tensor(g)
             for g, v in zip(gradients, variables, strict=True)
         ]
-        return loss, predictions, dense
+        return tf.stack([tf.cast(loss, tf.float32), *heads]), predictions, dense
 
     def _accumulated_gradient(self, batch: tuple) -> tuple:
         count = self._mm_options["accumulate_steps"]

@@ -139,7 +139,7 @@ class _PerPart:
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Decays one weight, then updates it, both with its own rate."""
-        index = self._get_variable_index(variable)
+        index = private.index_of(self, variable)
         rate = ops.cast(learning_rate, variable.dtype)
         if self._factors[index] != 1.0:
             rate = rate * self._factors[index]
@@ -186,7 +186,7 @@ class _FusedAdam:
             constants = [*betas, tf.constant(self.epsilon, dtype)]
             self._powers = [*(tf.pow(beta, step) for beta in betas)], constants
         powers, constants = self._powers
-        slots = private.adam_slots(self, self._get_variable_index(variable))
+        slots = private.adam_slots(self, private.index_of(self, variable))
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=slots[0].handle,

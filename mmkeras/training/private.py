@@ -3,27 +3,36 @@
 `_symbolic_build` and `_maybe_symbolic_build` are where `fit` reads a batch to build metrics and
 optimizer; `_loss_tracker` is the mean that `fit` logs as "loss"; `_distributed_dataset` is the
 dataset behind the iterator of an epoch; `_flatten_layers` walks the layers inside layers;
-`_momentums` and `_velocities` are Adam's slots. Keras has no public way to any of them, which is
+`_compile_loss` holds the mean that is logged of every head's loss; `_momentums` and `_velocities`
+are Adam's slots, `_get_variable_index` finds a weight's, and `_all_reduce_sum_gradients` sums over
+the replicas what the step here has summed before. Keras has no public way to any of them, which is
 why `setup.py` bounds Keras to the minor version these were tested on.
 """
 
 import inspect
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 NAMES = ("_maybe_symbolic_build", "_symbolic_build", "_flatten_layers")
+OF_OPTIMIZERS = ("_all_reduce_sum_gradients", "_get_variable_index")
 
 
 def check() -> None:
     """Raises ImportError when this Keras lacks a private name that mmkeras builds on."""
     missing = [name for name in NAMES if not hasattr(keras.Model, name)]
+    missing += [name for name in OF_OPTIMIZERS if not hasattr(keras.optimizers.Optimizer, name)]
     # Instance attributes are looked for in the code that sets them: a probe model would make
     # TensorFlow's devices, after which logical ones cannot be asked for.
     epoch = inspect.unwrap(keras.Model.fit).__globals__.get("TFEpochIterator")
     for name, setter in (
         ("_loss_tracker", inspect.unwrap(keras.Model.compile)),
+        ("_compile_loss", inspect.unwrap(keras.Model.compile)),
         ("_distributed_dataset", getattr(epoch, "__init__", None)),
         ("_momentums", keras.optimizers.Adam.build),
         ("_velocities", keras.optimizers.Adam.build),
@@ -43,6 +52,38 @@ def loss_tracker(model: keras.Model) -> keras.metrics.Mean:
     return model._loss_tracker
 
 
+_LOSSES = threading.local()  # replicas are threads
+
+
+@contextmanager
+def head_losses(model: keras.Model) -> Iterator[list]:
+    """Collects the loss of every head that Keras would log, in the order of `head_metrics`.
+
+    Keras would update the metrics inside the compiled step, before it is known whether the step
+    counts, and by the static batch size, or 1 where that is unknown.
+    """
+    for metric in head_metrics(model):
+        metric.update_state = partial(_collect, type(metric).update_state, metric)
+    _LOSSES.held = []
+    try:
+        yield _LOSSES.held
+    finally:
+        _LOSSES.held = None
+
+
+def head_metrics(model: keras.Model) -> list[keras.metrics.Mean]:
+    """Returns the metrics that are logged as `HEAD_loss`."""
+    return model._compile_loss.metrics if model._compile_loss is not None else []
+
+
+def _collect(update: Any, metric: Any, value: Any, sample_weight: Any = None) -> Any:
+    held = getattr(_LOSSES, "held", None)
+    if held is None:
+        return update(metric, value, sample_weight)
+    held.append(tf.cast(value, tf.float32))
+    return None
+
+
 def element_spec(iterator: Any) -> Any:
     """Returns the spec of one replica's batch from the iterator of an epoch."""
     spec = iterator._distributed_dataset.element_spec
@@ -59,6 +100,21 @@ def flatten_layers(model: keras.Model) -> list[keras.layers.Layer]:
 def is_seed_state(variable: Any) -> bool:
     """Says whether a variable is the state of a `keras.random.SeedGenerator`."""
     return variable.path.endswith("seed_generator_state")
+
+
+def leave_reduced(optimizer: keras.optimizers.Optimizer) -> None:
+    """Keeps an optimizer from summing gradients over the replicas that are summed already."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    inner._all_reduce_sum_gradients = _as_they_are
+
+
+def _as_they_are(gradients: Any) -> Any:
+    return gradients
+
+
+def index_of(optimizer: keras.optimizers.Optimizer, variable: Any) -> int:
+    """Returns the place of a weight among those that the optimizer was built for."""
+    return optimizer._get_variable_index(variable)
 
 
 def adam_slots(optimizer: keras.optimizers.Adam, index: int) -> tuple[Any, Any]:

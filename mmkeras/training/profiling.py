@@ -180,10 +180,9 @@ class Profile(keras.callbacks.Callback):
 
 def forward_flops(model: keras.Model, rows: int) -> float:
     """Returns the floating-point operations of a forward pass, as TensorFlow counts its graph."""
-    specs = {
-        name: tf.TensorSpec((rows, *(d or 1 for d in t.shape[1:])), t.dtype)
-        for name, t in model.input.items()
-    }
+    specs = tf.nest.map_structure(
+        lambda t: tf.TensorSpec((rows, *(d or 1 for d in t.shape[1:])), t.dtype), model.input
+    )
     forward = tf.function(lambda x: model(x, training=False), autograph=False)
     graph = forward.get_concrete_function(specs).graph
     builder = tf.compat.v1.profiler.ProfileOptionBuilder

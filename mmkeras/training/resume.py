@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from mmkeras.core import checks
-from mmkeras.training import checkpoint
+from mmkeras.training import checkpoint, workers
 
 PREEMPTED = 75
 """Exit code of a run that SIGTERM has stopped and that can be started again (EX_TEMPFAIL)."""
@@ -36,6 +36,9 @@ class Resume(keras.callbacks.Callback):
     `tf.data.Dataset` whose k-th pass is the same in every process (its batches up to the position
     are read again). The number of replicas must stay the same. SIGTERM saves after the running
     step and raises `SystemExit(mk.training.PREEMPTED)`.
+
+    Of several workers each keeps its own state (seeds, metrics and callbacks differ), the chief in
+    `folder` and the others in folders within it, and all go on from the newest step that all have.
 
     Args:
         folder: of the checkpoints; one per run.
@@ -59,9 +62,21 @@ class Resume(keras.callbacks.Callback):
         self.every_steps = every_steps and checks.whole("every_steps", every_steps)
         self.keep, self.delete = checks.whole("keep", keep), delete
 
-    def load(self) -> tuple[dict, dict] | None:
-        """Returns arrays and state of the newest sound checkpoint, if there is one."""
-        return checkpoint.load(self.folder)
+    def load(self, strategy: tf.distribute.Strategy) -> tuple[dict, dict] | None:
+        """Returns arrays and state of the newest checkpoint that every worker has, sound, if any.
+
+        Raises:
+            ValueError: several workers keep one checkpoint each: one that dies before it has
+                written it would leave none that all have.
+        """
+        folder = workers.own(self.folder)
+        if not workers.spans(strategy):
+            return checkpoint.load(folder)
+        if self.keep < 2:
+            raise ValueError("Several workers must keep at least 2 checkpoints. Received: keep=1.")
+        held = [*checkpoint.steps(folder)[: self.keep], *[-1] * (self.keep + 1)]
+        step = workers.agree(strategy, held[: self.keep + 1])
+        return None if step < 0 else checkpoint.load(folder, step)
 
 
 class Callbacks(keras.callbacks.CallbackList):
@@ -137,7 +152,11 @@ class Callbacks(keras.callbacks.CallbackList):
         epoch, step = self.position
         state |= {"epoch": epoch, "step": step, "steps_per_epoch": self.steps}
         checkpoint.save(
-            self.resume.folder, epoch * self.steps + step, arrays, state, self.resume.keep
+            workers.own(self.resume.folder),
+            epoch * self.steps + step,
+            arrays,
+            state,
+            self.resume.keep,
         )
         if self.stopped.is_set():
             raise SystemExit(PREEMPTED)

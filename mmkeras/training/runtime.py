@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from mmkeras.core import checks
+from mmkeras.training import workers
 
 _CACHE = "--tf_xla_persistent_cache_directory"
 
@@ -16,15 +17,19 @@ def strategy(spec: str = "auto") -> tf.distribute.Strategy:
     """Returns a distribution strategy; build and compile the model inside its `scope()`.
 
     Args:
-        spec: "auto": mirrored over the visible GPUs when there are several, else the default
-            (one device). "mirrored": MirroredStrategy over all GPUs, or the one CPU. "cpu:N":
-            MirroredStrategy over N logical CPU devices, for tests of exactness; must come
-            before TensorFlow is used.
+        spec: "auto": the workers of TF_CONFIG when it names several; else mirrored over the
+            visible GPUs when there are several; else the default (one device). "mirrored":
+            MirroredStrategy over all GPUs, or the one CPU. "cpu:N": MirroredStrategy over N
+            logical CPU devices, for tests of exactness. "workers": MultiWorkerMirroredStrategy
+            over the processes of TF_CONFIG, each with its visible GPUs or its CPU. The last two
+            must come before TensorFlow is used.
 
     Raises:
-        ValueError: unknown spec.
-        RuntimeError: "cpu:N" after TensorFlow has made its devices.
+        ValueError: unknown spec, or "workers" without a TF_CONFIG of several processes.
+        RuntimeError: "cpu:N" or "workers" after TensorFlow has made its devices.
     """
+    if spec == "workers" or (spec == "auto" and workers.several()):
+        return workers.strategy()
     gpus = tf.config.list_physical_devices("GPU")
     if spec == "auto":
         return tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
@@ -33,7 +38,7 @@ def strategy(spec: str = "auto") -> tf.distribute.Strategy:
     match = re.fullmatch(r"cpu:([1-9]\d*)", spec)
     if not match:
         raise ValueError(
-            f"A strategy must be 'auto', 'mirrored' or 'cpu:N'. Received: {spec!r}. "
+            f"A strategy must be 'auto', 'mirrored', 'workers' or 'cpu:N'. Received: {spec!r}. "
             "Any tf.distribute strategy of your own works too: use its scope()."
         )
     count = int(match[1])

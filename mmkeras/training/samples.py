@@ -39,7 +39,8 @@ class Samples(keras.callbacks.Callback):
         """Predicts the rows and writes them."""
         if self.writer is None:
             self.writer = tf.summary.create_file_writer(self.log_dir)
-        outputs = self.model.predict_on_batch(self.x)
+        # Called by itself: only the chief of several workers is here, and predict waits for all.
+        outputs = keras.tree.map_structure(np.asarray, self.model(self.x, training=False))
         with self.writer.as_default(step=epoch):
             for name, modality in self.data.modalities.items():
                 self._media(name, modality)

@@ -47,35 +47,30 @@ def weighted_by_rows(gradients: list, data: Any, rows: Any, context: Any) -> lis
 
 
 def accumulated(gradient: Callable, batch: tuple, count: int) -> tuple:
-    """Means of loss and gradients over `count` micro-batches, one after the other.
+    """Means of losses and gradients over `count` micro-batches, one after the other.
 
     Returns:
-        Loss, predictions of the whole batch in its order, gradients.
+        Losses, predictions of the whole batch in its order, gradients.
     """
-    rows = tf.shape(tf.nest.flatten(batch[0])[0])[0]
+    rows = tf.nest.flatten(batch[0])[0].shape[0]
+    rows = tf.shape(tf.nest.flatten(batch[0])[0])[0] if rows is None else rows
     size = rows // count
-    check = tf.debugging.assert_equal(
+    even = tf.debugging.assert_equal(
         size * count,
         rows,
         f"A replica's batch must divide evenly by accumulate_steps={count}. Choose another size.",
     )
 
     def part(i: Any) -> tuple:
-        static = tf.nest.flatten(batch[0])[0].shape[0]
-
         def cut(tensor: Any) -> Any:
             if tensor is None:
                 return None
-            piece = tensor[i * size : (i + 1) * size]
-            return (
-                piece
-                if static is None
-                else tf.ensure_shape(piece, [static // count, *tensor.shape[1:]])
-            )
+            shape = [size if isinstance(rows, int) else None, *tensor.shape[1:]]
+            return tf.ensure_shape(tensor[i * size : (i + 1) * size], shape)
 
         return gradient(*(tf.nest.map_structure(cut, element) for element in batch))
 
-    with tf.control_dependencies([check] if check is not None else []):
+    with tf.control_dependencies([] if even is None else [even]):
         loss, predictions, sums = part(0)
     leaves = tf.nest.flatten(predictions)
     held = [
@@ -117,11 +112,11 @@ def spread_seeds(model: keras.Model) -> None:
             offset = tf.stack([0, replica * SEED_STRIDE])
             state.value.assign(value + tf.cast(offset, value.dtype))
 
-    strategy.run(spread)
+    tf.function(strategy.run)(spread)
 
 
 def reported(
-    model: keras.Model, guard: Any, data: Any, loss: Any, predictions: Any, gradients: Any
+    model: keras.Model, guard: Any, data: Any, losses: Any, predictions: Any, gradients: Any
 ) -> Any:
     """Hands the global batch and what is not finite to the guard, on the host."""
     strategy = model.distribute_strategy
@@ -131,7 +126,7 @@ def reported(
         for path, leaf in _named(tree):
             parts = strategy.experimental_local_results(leaf)
             named[f"{kind}/{path}" if path else kind] = tf.concat(parts, axis=0)
-    losses = tf.stack(strategy.experimental_local_results(loss))
+    total = tf.add_n([part[0] for part in strategy.experimental_local_results(losses)])
     finite = tf.stack(
         [
             tf.reduce_all(tf.math.is_finite(strategy.experimental_local_results(g)[0]))
@@ -140,15 +135,15 @@ def reported(
     )
     paths = [v.path for v in model.trainable_variables]
 
-    def write(iteration: Any, losses: Any, finite: Any, *values: Any) -> Any:
+    def write(iteration: Any, total: Any, finite: Any, *values: Any) -> Any:
         batch = dict(zip(named, values, strict=True))
         gradients = dict(zip(paths, finite.tolist(), strict=True))
-        guard.report(int(iteration), float(losses.sum()), batch, gradients)
+        guard.report(int(iteration), float(total), batch, gradients)
         return np.int32(0)
 
     iteration = model.optimizer.iterations.value
     return tf.numpy_function(
-        write, [tf.convert_to_tensor(iteration), losses, finite, *named.values()], tf.int32
+        write, [tf.convert_to_tensor(iteration), total, finite, *named.values()], tf.int32
     )
 
 

@@ -44,7 +44,8 @@ def batch_of(spec, rng):
 
 
 def test_every_declared_augmentation_is_covered():
-    assert set(OPS["image"]) == set(Image.augmentations)
+    # Crops are cut while decoding: tests/data/test_crop.py.
+    assert set(OPS["image"]) | {"random_resized_crop"} == set(Image.augmentations)
     assert set(OPS["audio"]) | {"spec_augment"} == set(Audio.augmentations)
 
 
@@ -297,3 +298,12 @@ def test_no_augmentation_for_valid_and_test_nor_on_request(columns):
             for row, cell in enumerate(columns[name]):
                 expected = 0 if cell is None else cell
                 np.testing.assert_array_equal(x[name][row], expected * np.ones_like(x[name][row]))
+
+
+def test_shards_of_a_batch_are_augmented_differently(rng):
+    picture = rng.integers(0, 256, (8, 8, 3)).astype("uint8")
+    spec = mk.Image(size=8, augment={"translate": {"fraction": 0.5}})
+    train = mk.data.table({"image": [picture] * 4}, {"image": spec}).train(4)
+    first, second = (next(iter(train.stream(shard=(i, 2))))[0]["image"].numpy() for i in (0, 1))
+    assert first.shape == second.shape == (2, 8, 8, 3)
+    assert not np.array_equal(first, second)

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from mmkeras.core import Audio, Image, Text, Vector
 from mmkeras.data import decoder
+from mmkeras.data.decode import valid_utf8
 from tests.core.errors import says
 from tests.data import files
 
@@ -145,7 +146,45 @@ def test_wav_is_exact_padded_cut_and_masked(rng):
     assert value.min() == -1.0 and value.max() < 1.0
 
 
+def test_plain_and_other_headers_decode_alike(rng):
+    size = 12
+    spec = Audio(rate_hz=RATE, seconds=size / RATE, window_seconds=0.001)
+    plain = [files.wav(rng.integers(-32768, 32768, n)) for n in (5, 12, 30)]
+    listed = [p[:36] + b"LIST" + (4).to_bytes(4, "little") + b"abcd" + p[36:] for p in plain]
+    fast = run(spec, [*plain, b""])
+    slow = run(spec, [*listed, b""])  # a chunk before the samples: one item at a time
+    mixed = run(spec, [plain[0], listed[1], plain[2], b""])
+    files.same(fast, slow)
+    files.same(fast, mixed)
+    assert fast[1].sum(axis=1).tolist() == [5, 12, 12, 0]
+    decode = decoder(spec)
+    assert decode._plain(tf.constant(plain)).numpy().all()
+    assert not decode._plain(tf.constant(listed)).numpy().any()
+
+
+@pytest.mark.parametrize("at", [0, 8, 12, 16, 20, 22, 24, 28, 32, 34, 36, 40])
+def test_a_changed_header_is_left_to_the_careful_way(rng, at):
+    spec = Audio(rate_hz=RATE, seconds=12 / RATE, window_seconds=0.001)
+    data = bytearray(files.wav(rng.integers(-32768, 32768, 12)))
+    data[at] ^= 1
+    assert not decoder(spec)._plain(tf.constant([bytes(data)])).numpy().any()
+
+
 # Texts
+
+
+def test_only_what_is_no_utf8_is_replaced(rng):
+    texts = [bytes(rng.integers(0, 256, n).tolist()) for n in rng.integers(0, 6, 3000)]
+    texts += [bytes([0xE0 + a, b, 0x80]) for a in range(16) for b in range(0x7F, 0xC1)]
+    texts += [bytes([0xF0 + a, b, 0x80, 0x80]) for a in range(6) for b in range(0x7F, 0xC1)]
+    texts += [text.encode() for text in TEXTS]
+    one_by_one = [valid_utf8(tf.constant([text])).numpy()[0] for text in texts[::7]]
+    whole = valid_utf8(tf.constant(texts)).numpy()
+    assert one_by_one == whole[::7].tolist()
+    for text, got in zip(texts, whole, strict=True):
+        assert (text == got) == (text.decode("utf-8", "ignore").encode() == text), text
+        got.decode("utf-8")
+
 
 TEXTS = [
     "How many red circles?",

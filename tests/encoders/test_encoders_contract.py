@@ -130,7 +130,8 @@ def test_samples_do_not_see_each_other(case):
         for key in mixed:
             mixed[key][row] = batch[key][row]
         for found in (alone, {k: v[row : row + 1] for k, v in call(model, mixed).items()}):
-            contract.assert_close(found, {k: v[row : row + 1] for k, v in expected.items()}, 1e-5)
+            # Convolutions sum in another order for another batch: up to 1.2e-5 of values near 4.
+            contract.assert_close(found, {k: v[row : row + 1] for k, v in expected.items()}, 3e-5)
 
 
 @every_encoder

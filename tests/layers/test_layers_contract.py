@@ -13,6 +13,7 @@ from mmkeras.layers import (
     AbsentToken,
     LearnedPositions,
     LogMel,
+    MeanToken,
     SpecAugment,
     TransformerBlock,
     ZeroMasked,
@@ -35,6 +36,7 @@ def cross(rng):
 UNITS = {
     "absent_token": Unit(AbsentToken, tokens_and_mask),
     "grid_mask": Unit(lambda **kw: base.GridMask(3, **kw), lambda rng: (rng.random(5) < 0.5,)),
+    "mean_token": Unit(MeanToken, tokens_and_mask),
     "learned_positions": Unit(
         lambda **kw: LearnedPositions(4, **kw), lambda rng: tokens_and_mask(rng)[:1]
     ),

@@ -1,22 +1,11 @@
 """One device equals two replicas, with and without XLA; and XLA really compiles."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-
-SCRIPT = Path(__file__).with_name("replicas.py")
 
 
 @pytest.fixture(scope="module")
-def cases(tmp_path_factory):
-    """Everything in one process of its own, because logical devices are set once."""
-    out = tmp_path_factory.mktemp("replicas") / "out.json"
-    done = subprocess.run([sys.executable, str(SCRIPT), str(out)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(out.read_text())
+def cases(script_result):
+    return script_result("replicas")
 
 
 @pytest.mark.parametrize(("one", "two"), [("single", "mirrored"), ("single_xla", "mirrored_xla")])

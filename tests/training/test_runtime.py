@@ -10,7 +10,7 @@ import mmkeras as mk
 def test_strategy_specs():
     assert mk.training.strategy("mirrored").num_replicas_in_sync >= 1
     assert isinstance(mk.training.strategy("auto"), tf.distribute.Strategy)
-    with pytest.raises(ValueError, match="'auto', 'mirrored' or 'cpu:N'.*'tpu'"):
+    with pytest.raises(ValueError, match="'auto', 'mirrored', 'workers' or 'cpu:N'.*'tpu'"):
         mk.training.strategy("tpu")
 
 

@@ -1,0 +1,60 @@
+"""mmkeras in the benchmark `input`: its public pipeline, nothing else."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import mmkeras as mk
+from benchmarks.common import steady
+from benchmarks.input_data import LENGTH, SOUND_HZ, SOUND_SECONDS, read_lines, read_sounds
+
+CROP = {"scale": (0.3, 1.0), "ratio": (3 / 4, 4 / 3)}
+
+
+def captions(folder: str) -> mk.Text:
+    """Returns the spec of the captions."""
+    vocabulary = read_lines(folder, "vocabulary.txt")
+    return mk.Text(length=LENGTH, tokenizer="wordpiece", vocabulary=vocabulary)
+
+
+def pairs(folder: str, batch: int = 64) -> Callable[[], float]:
+    """P1: JPEG files and captions -> uint8 (B, 224, 224, 3) and ids (B, 32)."""
+    augment = {"random_resized_crop": CROP}
+    specs = {"picture": mk.Image(size=224, augment=augment), "caption": captions(folder)}
+    dataset = mk.data.table(Path(folder) / "pairs.csv", specs).train(batch)
+    return _epoch(dataset, lambda batch: len(batch[0]["caption"]))
+
+
+def sounds(folder: str, batch: int = 64, save: str | None = None) -> Callable[[], float]:
+    """P2: WAV bytes -> standardised log-mel (B, 98, 40), by the audio encoders' layer."""
+    import tensorflow as tf
+
+    spec = mk.Audio(rate_hz=SOUND_HZ, seconds=SOUND_SECONDS)
+    data = mk.data.table({"sound": read_sounds(folder)}, {"sound": spec})
+    layer = mk.layers.LogMel(spec.rate_hz, num_bands=spec.num_bands)
+    features = tf.function(lambda x: layer(x["sound"], x["sound_mask"])[0], reduce_retracing=True)
+    if save:
+        held = np.concatenate([features(x).numpy() for (x,) in data.batches("train", batch)])
+        np.save(save, held)
+    return _epoch(data.train(batch), lambda parts: len(features(parts[0])))
+
+
+def text(folder: str, batch: int = 4096, save: str | None = None) -> Callable[[], float]:
+    """P3: lines -> word-piece ids (B, 32); the rate is in MB/s."""
+    lines = read_lines(folder)
+    data = mk.data.table({"line": lines}, {"line": captions(folder)})
+    if save:
+        held = np.concatenate([x["line"].numpy() for (x,) in data.batches("train", batch)])
+        np.save(save, held)
+    size = sum(len(line.encode()) for line in lines) / len(lines) / 1e6
+    return _epoch(data.train(batch), lambda parts: len(parts[0]["line"]) * size)
+
+
+def _epoch(dataset: Any, count: Callable[[Any], float]) -> Callable[[], float]:
+    def work() -> float:
+        return steady(dataset, dataset.steps, count)
+
+    work()
+    return work

@@ -1,0 +1,81 @@
+"""Random resized crops (Szegedy et al. 2015), cut while a picture is decoded; training only."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from mmkeras.core import Image, checks
+
+
+class RandomResizedCrop:
+    """Draws a box per picture, of random area and aspect, that is then resized to the spec's size.
+
+    The area is uniform in `scale`, the logarithm of the aspect uniform in `ratio`; an aspect of
+    which no box of that area fits into the picture is moved to the nearest that does (others
+    draw again, and fall back to the centre). The crop is stretched to the size whatever `fit` is.
+
+    Args:
+        modality: an `Image` whose `augment` holds "random_resized_crop": {"scale", "ratio"}.
+    """
+
+    def __init__(self, modality: Image) -> None:
+        """Checks the arguments."""
+        self.size = modality.size
+        given = dict(modality.augment["random_resized_crop"])
+        self.scale = _range("scale", given.pop("scale", (0.08, 1.0)), 1.0)
+        self.ratio = _range("ratio", given.pop("ratio", (3 / 4, 4 / 3)), float("inf"))
+        if given:
+            raise ValueError(
+                "The augmentation 'random_resized_crop' knows the arguments 'scale' and 'ratio'. "
+                f"Received: {sorted(given)}. Leave them out."
+            )
+
+    def draw(self, batch: Any, seed: Any) -> Any:
+        """Returns float32 (batch, 4): area share, aspect, and position from top and left."""
+        low = (self.scale[0], tf.math.log(self.ratio[0]), 0.0, 0.0)
+        high = (self.scale[1], tf.math.log(self.ratio[1]), 1.0, 1.0)
+        drawn = tf.random.stateless_uniform((batch, 4), tf.cast(seed, tf.int32))
+        drawn = tf.stack(low) + drawn * (tf.stack(high) - tf.stack(low))
+        return tf.concat([drawn[:, :1], tf.exp(drawn[:, 1:2]), drawn[:, 2:]], axis=1)
+
+    def box(self, drawn: Any, size: Any) -> Any:
+        """Returns int32 (..., 4): top, left, height, width.
+
+        Args:
+            drawn: (..., 4) from `draw`.
+            size: (..., 2) height and width of the picture, in pixels.
+        """
+        size = tf.cast(size, tf.float32)
+        height, width = size[..., 0], size[..., 1]
+        share = drawn[..., 0]
+        aspect = tf.clip_by_value(drawn[..., 1], share * width / height, width / height / share)
+        side = tf.sqrt(share * height * width)
+        crop = tf.stack([side * tf.math.rsqrt(aspect), side * tf.sqrt(aspect)], axis=-1)
+        crop = tf.clip_by_value(tf.round(crop), 1.0, size)
+        start = tf.floor(drawn[..., 2:] * (size - crop + 1.0))
+        return tf.cast(tf.concat([tf.minimum(start, size - crop), crop], axis=-1), tf.int32)
+
+    def recrop(self, pictures: Any, seed: Any) -> Any:
+        """Crops pictures (B, H, W, C) that are decoded already, bilinearly, back to their size."""
+        batch = tf.shape(pictures)[0]
+        size = tf.constant(self.size)
+        box = tf.cast(self.box(self.draw(batch, seed), tf.tile(size[None], (batch, 1))), tf.float32)
+        edges = tf.concat([box[:, :2], box[:, :2] + box[:, 2:] - 1.0], axis=1)
+        edges /= tf.maximum(tf.cast(tf.tile(size, (2,)), tf.float32) - 1.0, 1.0)
+        cut = tf.image.crop_and_resize(pictures, edges, tf.range(batch), self.size)
+        return tf.saturate_cast(tf.round(cut), tf.uint8)
+
+
+def _range(name: str, given: Any, maximum: float) -> tuple[float, float]:
+    """Returns (low, high) with 0 < low <= high <= maximum."""
+    if not isinstance(given, list | tuple) or len(given) != 2:
+        raise ValueError(
+            f"`{name}` of 'random_resized_crop' must be (low, high). Received: {given!r}."
+        )
+    low, high = (checks.real(name, number, 0.0, maximum) for number in given)
+    if not 0.0 < low <= high:
+        raise ValueError(
+            f"`{name}` of 'random_resized_crop' must be (low, high) with 0 < low <= high. "
+            f"Received: {given!r}."
+        )
+    return low, high
