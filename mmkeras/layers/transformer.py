@@ -23,8 +23,8 @@ class TransformerBlock(keras.layers.Layer):
         intermediate_dim: width of the MLP.
         dropout: rate inside attention and after each branch.
         cross: whether `context` is attended to instead of `tokens` itself.
-        remat: whether activations are computed again in the backward pass instead of kept, the
-            attention in chunks of queries. Same numbers, less memory, more time
+        remat: whether training computes activations again in the backward pass instead of keeping
+            them, the attention in chunks of queries. Same numbers, less memory, more time
             (`python -m benchmarks.memory`).
 
     Call arguments:
@@ -89,11 +89,11 @@ class TransformerBlock(keras.layers.Layer):
 
     def call(self, tokens: Any, mask: Any, context: Any = None, training: bool = False) -> Any:
         """Returns the updated tokens."""
-        if not self.remat:
+        if not (self.remat and training):
             return self._update(tokens, mask, context, [None, None], training)
         # What is dropped is drawn here: the second pass would draw, and drop, something else.
         kept = [None, None]
-        if training and self.dropout:
+        if self.dropout:
             kept = [self.drop(ops.ones_like(tokens), training=True) > 0 for _ in kept]
         given = (tokens,) if context is None else (tokens, context)
         return keras.remat(
@@ -103,7 +103,7 @@ class TransformerBlock(keras.layers.Layer):
     def _update(self, tokens: Any, mask: Any, context: Any, kept: list, training: bool) -> Any:
         query = self.norm(tokens)
         source = self.context_norm(context) if self.cross else query
-        attended = self.out(self._attend(query, source, mask))
+        attended = self.out(self._attend(query, source, mask, training))
         tokens = tokens + self._drop(attended, kept[0], training)
         hidden = self.mlp_out(self.mlp_in(self.mlp_norm(tokens)))
         return tokens + self._drop(hidden, kept[1], training)
@@ -113,7 +113,7 @@ class TransformerBlock(keras.layers.Layer):
             return self.drop(x, training=training)
         return ops.where(kept, x / (1.0 - self.dropout), ops.zeros_like(x))
 
-    def _attend(self, query: Any, source: Any, mask: Any) -> Any:
+    def _attend(self, query: Any, source: Any, mask: Any, training: bool) -> Any:
         def heads(x: Any) -> Any:  # (B, T, D) -> (B, T, H, D / H)
             return ops.reshape(x, (-1, x.shape[1], self.num_heads, x.shape[-1] // self.num_heads))
 
@@ -126,7 +126,7 @@ class TransformerBlock(keras.layers.Layer):
             return ops.einsum("bhqk,bkhd->bqhd", weights, v)
 
         length = query.shape[1]
-        if self.remat and length > CHUNK:
+        if self.remat and training and length > CHUNK:
             parts = [q[:, i : i + CHUNK] for i in range(0, length, CHUNK)]
             out = ops.concatenate([keras.remat(attention)(p, k, v) for p in parts], axis=1)
         else:

@@ -1,6 +1,7 @@
 """Where the time of a training goes: step, data wait, rate, utilisation, memory, compile time."""
 
 import contextlib
+import math
 import resource
 import statistics
 import time
@@ -29,7 +30,8 @@ class Profile(keras.callbacks.Callback):
 
     - `step_seconds`: median over the steps of the epoch but the first, callbacks included.
     - `data_wait`: the time between asking the iterator for a batch and having it, measured
-      inside the compiled step; near 0, the pipeline keeps up; near 1, it is all there is.
+      inside the compiled step; near 0, the pipeline keeps up; near 1, it is all there is. NaN
+      with deterministic ops, under which TensorFlow does not tell the time.
     - `samples_per_second`: rows that came out of the iterator, over the time of the same steps.
     - `flops_utilisation`: floating-point operations of a training step, taken as three times
       those that TensorFlow counts in the graph of a forward pass of the last batch's size (loops,
@@ -76,13 +78,14 @@ class Profile(keras.callbacks.Callback):
 
     def next(self, iterator: Any) -> Any:
         """Takes a batch from the iterator of a step, and measures how long that took."""
-        start = tf.timestamp()
+        timed = _has_timestamp()
+        start = tf.timestamp() if timed else tf.constant(0.0, tf.float64)
         with tf.control_dependencies([start]):
             batch = next(iterator)
         locals_ = self.model.distribute_strategy.experimental_local_results
         parts = [part for leaf in tf.nest.flatten(batch) for part in locals_(leaf)]
         with tf.control_dependencies(parts):
-            self.waited.assign_add(tf.timestamp() - start)
+            self.waited.assign_add(tf.timestamp() - start if timed else math.nan)
         first = tf.nest.flatten(batch)[0]
         self.rows.assign_add(sum(tf.shape(p, tf.int64)[0] for p in locals_(first)))
         return batch
@@ -206,6 +209,16 @@ def matmul_flops(dtype: str = "float32", device: str = "CPU:0", size: int | None
             float(product(a))
             seconds.append(time.perf_counter() - start)
     return 2.0 * size**3 / min(seconds[1:])
+
+
+def _has_timestamp() -> bool:
+    """Whether TensorFlow tells the time in a graph: not when ops are to be deterministic."""
+    try:
+        with tf.init_scope():
+            tf.timestamp()
+    except tf.errors.OpError:
+        return False
+    return True
 
 
 def _peak_memory() -> float:

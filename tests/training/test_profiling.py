@@ -89,6 +89,18 @@ def test_a_fit_without_it_measures_nothing_again():
     assert len(profile.epochs) == 2
 
 
+def test_without_the_time_in_a_graph_the_wait_is_unknown(monkeypatch):
+    # TensorFlow refuses tf.timestamp under enable_op_determinism, which cannot be undone here.
+    def refuse():
+        raise tf.errors.FailedPreconditionError(None, None, "determinism")
+
+    monkeypatch.setattr(tf, "timestamp", refuse)
+    profile = mk.training.Profile(peak_flops=1.0)
+    build().fit(rows(), verbose=0, callbacks=[profile])
+    assert np.isnan(profile.epochs[0]["data_wait"])
+    assert int(profile.rows) == 18
+
+
 def test_validation_is_no_step_and_logs_stay_as_they_are():
     model, profile = build(), mk.training.Profile()
     log = model.fit(rows(), validation_data=rows(), verbose=0, callbacks=[profile]).history
