@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from mmkeras.core import register
-from mmkeras.training import options, private, resume, step, workers
+from mmkeras.training import optimizers, options, private, resume, step, workers
 from mmkeras.training.fit import Fit
 from mmkeras.training.inputs import check_batch
 
@@ -42,7 +42,7 @@ class Model(keras.Model):
         """Configures training; call it inside `strategy.scope()` when the model was built there.
 
         Args:
-            optimizer: name or instance.
+            optimizer: name or instance; "adam" and "adamw" are Keras' in numbers, started faster.
             loss: as in Keras; the heads' default losses when None.
             metrics: as in Keras; the heads' default metrics when it and `loss` are None.
             jit: True compiles forward, loss and backward of each replica with XLA; False never;
@@ -61,6 +61,9 @@ class Model(keras.Model):
         options.check(jit, clip_norm, accumulate_steps)
         replicas = self.distribute_strategy.num_replicas_in_sync
         options.refuse(kwargs, optimizer, loss, replicas)
+        if optimizer in ("adam", "adamw"):
+            # The numbers of Keras' own, with a graph that is traced in half the time.
+            optimizer = optimizers.optimizer(optimizer, no_decay=())
         synchronized = step.synchronizing(self) if replicas > 1 else []
         options.check_synchronized(synchronized, jit, accumulate_steps)
         if loss is None:
