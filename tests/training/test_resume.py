@@ -15,61 +15,21 @@ import tensorflow as tf
 import mmkeras as mk
 from mmkeras.training import checkpoint
 from tests.training import killed
+from tests.training.interrupted import Interrupt
 
 SCRIPT = Path(__file__).with_name("killed.py")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def deterministic():
-    yield
-    tf.config.experimental.disable_op_determinism() if hasattr(
-        tf.config.experimental, "disable_op_determinism"
-    ) else None
-
-
-class Interrupt(keras.callbacks.Callback):
-    """Ends the process' training at a place, as a kill would."""
-
-    def __init__(self, hook, at):
-        super().__init__()
-        self.hook, self.at, self.seen = hook, at, 0
-
-    def _count(self, hook):
-        self.seen += hook == self.hook
-        if hook == self.hook and self.seen == self.at:
-            raise KeyboardInterrupt
-
-    def on_train_batch_end(self, batch, logs=None):
-        self._count("step")
-
-    def on_test_batch_end(self, batch, logs=None):
-        self._count("validation")
-
-    def on_epoch_end(self, epoch, logs=None):
-        self._count("epoch")
-
-
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole")
-    model, history = killed.train(folder)
-    return killed.state(model), history.history, (folder / "log.csv").read_text()
+def interrupted(script_result):
+    return script_result("interrupted")
 
 
-# 12 batches or so of 8 in an epoch: before the first checkpoint, inside, at its end, and after.
-@pytest.mark.parametrize(
-    ("hook", "at"), [("step", 2), ("step", 10), ("validation", 3), ("epoch", 2)]
-)
-def test_an_interrupted_run_ends_in_the_same_bits(tmp_path, uninterrupted, hook, at):
-    with pytest.raises(KeyboardInterrupt):
-        killed.train(tmp_path, [Interrupt(hook, at)])
-    model, history = killed.train(tmp_path, [Interrupt("never", 0)])
-    weights, logs, log = uninterrupted
-    for name, value in killed.state(model).items():
-        np.testing.assert_array_equal(value, weights[name], err_msg=name)
-    assert history.history == logs
-    assert (tmp_path / "log.csv").read_text() == log
-    assert not (tmp_path / "checkpoints").exists()
+@pytest.mark.parametrize("case", ["step 2", "step 10", "validation 3", "epoch 2"])
+def test_an_interrupted_run_ends_in_the_same_bits(interrupted, case):
+    found = interrupted[case]
+    assert found["interrupted"] and found["different"] == []
+    assert found["same_history"] and found["same_log"] and not found["left"]
 
 
 def test_killed_processes_on_two_replicas(tmp_path):

@@ -68,9 +68,9 @@ def test_two_workers_equal_one_process(out, jit):
 
 def test_only_the_chief_writes(out):
     run_dir = out / "whole"
-    # Train, validation and samples: one event file each, of one process.
+    # Train, validation, samples and profile: one event file each, of one process.
     events = [path.name for path in run_dir.rglob("events.*")]
-    assert len(events) == 3 and len({name.split(".")[5] for name in events}) == 1
+    assert len(events) == 4 and len({name.split(".")[5] for name in events}) == 1
     assert (run_dir / "best.keras").exists()
     with (run_dir / "log.csv").open() as file:
         assert [int(line["epoch"]) for line in csv.DictReader(file)] == [0, 1, 2]
@@ -154,7 +154,7 @@ def test_the_others_get_no_callback_that_writes_logs(monkeypatch, tmp_path):
     guard = next(c for c in made if isinstance(c, mk.training.NonFiniteGuard))
     assert guard.folder == tmp_path / "run" / "nonfinite" / "worker-1"
     monkeypatch.setenv("TF_CONFIG", config("worker", 0, worker=TWO))
-    assert len(mk.training.callbacks(tmp_path / "run")) == 6
+    assert len(mk.training.callbacks(tmp_path / "run")) == 7
 
 
 def test_resume_of_several_workers_keeps_two(monkeypatch, tmp_path):
