@@ -45,12 +45,23 @@ class Fusion(keras.layers.Layer):
     Returns:
         `{"tokens": (B, T', D), "mask": bool (B, T'), "pooled": (B, D)}`; at least one token of a
         sample is valid, a learned one when every modality is absent.
+
+    A subclass defines `fuse(tokens, masks, present, training)`, which returns the same:
+        tokens: (B, T_m + 1, D) each; zero behind its mask.
+        masks: bool (B, T_m + 1) each; the last position is true where the modality is absent.
+        present: bool (B, M), M in declared order.
+        training: whether dropout acts.
     """
 
     def __init__(
         self, modalities: Sequence[str], *, hidden_dim: int = 64, dropout: float = 0.0, **kwargs
     ) -> None:
-        """Stores the arguments."""
+        """Stores the arguments; raises TypeError for a subclass without `fuse`."""
+        if not hasattr(self, "fuse"):
+            raise TypeError(
+                f"A fusion must define `fuse`. Received: {type(self).__name__}, which does not. "
+                "See the example in mmkeras/fusion/base.py."
+            )
         super().__init__(**kwargs)
         self.modalities = checks.modality_names(modalities)
         self.hidden_dim = checks.whole("hidden_dim", hidden_dim)
@@ -97,17 +108,6 @@ class Fusion(keras.layers.Layer):
                 "`output_length(self, lengths)`; see mmkeras/fusion/base.py."
             )
         return {**out, "tokens": zero_masked(out["tokens"], out["mask"])}
-
-    def fuse(self, tokens: dict, masks: dict, present: Any, training: bool) -> dict:
-        """The fusion itself.
-
-        Args:
-            tokens: (B, T_m + 1, D) each; zero behind its mask.
-            masks: bool (B, T_m + 1) each; the last position is true where the modality is absent.
-            present: bool (B, M), M in declared order.
-            training: whether dropout acts.
-        """
-        raise NotImplementedError("A fusion must define `fuse`; see mmkeras/fusion/base.py.")
 
     def compute_output_spec(self, inputs: Mapping, training: bool = False) -> dict:
         """(B, T', D), (B, T') and (B, D), with T' from `output_length`."""

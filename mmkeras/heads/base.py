@@ -17,6 +17,9 @@ class Head(keras.layers.Layer):
 
     Call arguments:
         fused: what a fusion returns.
+
+    A subclass sets `units`, and may define `default_loss()` and `default_metrics()`, which
+    `compile` takes when no loss is given; without them it asks for a loss.
     """
 
     units: int = 1
@@ -39,14 +42,6 @@ class Head(keras.layers.Layer):
     def compute_output_spec(self, fused: Mapping[str, Any], training: bool = False) -> Any:
         """(B, units) float32."""
         return keras.KerasTensor((fused["pooled"].shape[0], self.units), "float32")
-
-    def default_loss(self) -> keras.losses.Loss:
-        """The loss `compile` takes when none is given."""
-        raise NotImplementedError
-
-    def default_metrics(self) -> list[keras.metrics.Metric]:
-        """The metrics `compile` takes when none are given."""
-        raise NotImplementedError
 
     def get_config(self) -> dict:
         """Returns the constructor's arguments."""

@@ -68,6 +68,7 @@ class Model(keras.Model):
         options.check_synchronized(synchronized, jit, accumulate_steps)
         if loss is None:
             loss = self._head_defaults("default_loss")
+            options.check_losses(loss, self.output_names)
             if metrics is None:
                 metrics = self._head_defaults("default_metrics")
         if tf.distribute.get_strategy() is not self.distribute_strategy or not all(
@@ -98,16 +99,9 @@ class Model(keras.Model):
         return getattr(self, "_mm_jit", "auto")
 
     def _head_defaults(self, what: str) -> dict:
-        defaults = {
-            layer.name: getattr(layer, what)() for layer in self.layers if hasattr(layer, what)
-        }
-        missing = sorted(set(self.output_names) - set(defaults))
-        if missing:
-            raise ValueError(
-                f"compile() needs a loss for every output. Received none for {missing}, whose "
-                "layers have no default. Pass `loss={...}`."
-            )
-        return {name: defaults[name] for name in self.output_names}
+        """Returns output -> default, of the heads that have one."""
+        heads = {layer.name: layer for layer in self.layers if hasattr(layer, what)}
+        return {name: getattr(heads[name], what)() for name in self.output_names if name in heads}
 
     def get_compile_config(self) -> dict:
         """Returns Keras' config and the options of this class."""
@@ -173,7 +167,7 @@ class Model(keras.Model):
         losses, predictions, gradients = self._accumulated_gradient(batch)
         context = tf.distribute.get_replica_context()
         if context.num_replicas_in_sync > 1:
-            gradients = step.weighted_by_rows(gradients, data, rows, context)
+            gradients = step.weighted_by_rows(gradients, rows, context)
             gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
         gradients, finite = self._clipped(gradients)
         if finite is not None:

@@ -20,6 +20,16 @@ def check(jit: bool | str, clip_norm: float | None, accumulate_steps: int) -> No
     checks.whole("accumulate_steps", accumulate_steps)
 
 
+def check_losses(losses: Mapping, outputs: list[str]) -> None:
+    """Raises when an output has no loss."""
+    missing = sorted(set(outputs) - set(losses))
+    if missing:
+        raise ValueError(
+            f"compile() needs a loss for every output. Received none for {missing}, whose layers "
+            "have no default. Pass `loss={...}`."
+        )
+
+
 def check_synchronized(layers: list[str], jit: bool | str, accumulate_steps: int) -> None:
     """Raises for what layers that synchronise the replicas in their forward pass forbid."""
     if layers and (jit is True or accumulate_steps > 1):

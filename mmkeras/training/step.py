@@ -36,7 +36,7 @@ def without_empty(batch: Any) -> tuple[Any, Any]:
     return tf.nest.map_structure(pad, batch), rows
 
 
-def weighted_by_rows(gradients: list, data: Any, rows: Any, context: Any) -> list:
+def weighted_by_rows(gradients: list, rows: Any, context: Any) -> list:
     """Weights the mean over a replica's rows by their share, where shares may be uneven."""
     if isinstance(rows, int):
         return gradients

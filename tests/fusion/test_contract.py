@@ -279,8 +279,8 @@ def test_own_arguments_of_the_fusions_are_checked():
 
 
 def test_a_fusion_without_fuse_says_so():
-    with pytest.raises(NotImplementedError, match="must define `fuse`"):
-        mk.fusion.Fusion(NAMES)(random_inputs(np.random.default_rng(0)))
+    with pytest.raises(TypeError, match="must define `fuse`. Received: Fusion.*See the example"):
+        mk.fusion.Fusion(NAMES)
 
 
 def test_a_wrong_output_length_is_refused():

@@ -187,8 +187,9 @@ def test_wrong_dropout(name):
         MAKE[name](dropout=2)
 
 
-def test_a_head_without_defaults_says_so():
-    with pytest.raises(NotImplementedError):
-        Head().default_loss()
-    with pytest.raises(NotImplementedError):
-        Head().default_metrics()
+def test_compile_asks_for_the_loss_of_a_head_without_default():
+    pooled = keras.Input((D,), name="pooled")
+    model = mk.Model({"pooled": pooled}, {"own": Head(name="own")({"pooled": pooled})})
+    with pytest.raises(ValueError, match=r"a loss for every output.*\['own'\].*Pass `loss="):
+        model.compile("sgd")
+    model.compile("sgd", loss={"own": "mse"})
