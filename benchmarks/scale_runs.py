@@ -34,9 +34,11 @@ def endless(steps: int, replicas: int = 1) -> Any:
     """Returns data in memory that every reader gets whole: 64 rows for each, whatever the shard."""
     import tensorflow as tf
 
+    from mmkeras.data.options import tuned
+
     held = models.late_fusion_batches(HELD)
     stacked = tf.nest.map_structure(lambda *leaves: tf.stack(leaves), *held)
-    own = tf.data.Dataset.from_tensor_slices(stacked).repeat().prefetch(2)
+    own = tuned(tf.data.Dataset.from_tensor_slices(stacked).repeat().prefetch(2))
     dataset = own.unbatch().batch(models.BATCH * replicas, drop_remainder=True)
     dataset.steps, dataset.stream = steps, lambda first_step=0, shard=(0, 1): own
     return dataset

@@ -140,8 +140,14 @@ def batches(kind: str, pad: str, count: int) -> list:
 
 
 def dataset(made: list) -> Any:
-    """Returns an endless `tf.data.Dataset` of batches that lie in memory."""
+    """Returns an endless `tf.data.Dataset` of batches that lie in memory.
+
+    Without autotuning, as all of mmkeras: at the end of `fit` its thread may be waited for, which
+    would hide the steps (`mmkeras/data/options.py`).
+    """
     import tensorflow as tf
+
+    from mmkeras.data.options import tuned
 
     def spec(*leaves: Any) -> tf.TensorSpec:
         sizes = zip(*(leaf.shape for leaf in leaves), strict=True)
@@ -150,7 +156,7 @@ def dataset(made: list) -> Any:
 
     signature = tf.nest.map_structure(spec, *made)
     held = tf.data.Dataset.from_generator(lambda: iter(made), output_signature=signature)
-    return held.cache().repeat().prefetch(2)
+    return tuned(held.cache().repeat().prefetch(2))
 
 
 def _fit(model: Any, made: list, steps: int) -> Callable[[], float]:

@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from mmkeras.core import Modality
 from mmkeras.data.columns import Column, Reader
+from mmkeras.data.options import tuned_map
 
 FORMAT = 1  # raise it when a decoder's output changes
 
@@ -49,7 +50,7 @@ def decoded(modality: Modality, column: Column, folder: str | os.PathLike | None
 def _batches(modality: Modality, column: Column, size: int = 256) -> Iterable[tuple]:
     items = tf.data.Dataset.range(len(column.items)).batch(size)
     reader = Reader(modality, column)
-    return items.map(reader.decode, num_parallel_calls=tf.data.AUTOTUNE).as_numpy_iterator()
+    return tuned_map(items, reader.decode).as_numpy_iterator()
 
 
 def key_of(modality: Modality, column: Column, *more: bytes) -> str:

@@ -13,7 +13,7 @@ from mmkeras.data import columns as column_family
 from mmkeras.data.augment import augmenter
 from mmkeras.data.cache import decoded
 from mmkeras.data.columns import Column, Reader
-from mmkeras.data.options import tuned
+from mmkeras.data.options import tuned_map
 
 
 @dataclass(frozen=True)
@@ -140,11 +140,11 @@ class Data:
 
             unknown = (tf.constant(-1, tf.int64), tf.zeros([count], tf.int32))
             batches = numbers.scan(unknown, next_batch)
-            return tuned(batches.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2))
+            return tuned_map(batches, load)
 
         batches = _epoch_number(self.seed).flat_map(epoch)
         batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
-        dataset = tuned(batches.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2))
+        dataset = tuned_map(batches, load)
         dataset.steps, dataset.stream = steps, stream
         return dataset
 
@@ -188,10 +188,8 @@ class Data:
                 )
             sizes = np.diff(edges)
             bounds = [edges[:-1] + sizes * (shard[0] + end) // shard[1] for end in (0, 1)]
-            dataset = tf.data.Dataset.from_tensor_slices(tuple(bounds)).map(
-                lambda a, b: load(tf.range(a, b), None), num_parallel_calls=tf.data.AUTOTUNE
-            )
-            return tuned(dataset.prefetch(2))
+            ranges = tf.data.Dataset.from_tensor_slices(tuple(bounds))
+            return tuned_map(ranges, lambda a, b: load(tf.range(a, b), None))
 
         dataset = part(shard)
         dataset.part = part

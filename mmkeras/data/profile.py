@@ -16,7 +16,7 @@ from mmkeras.core import Modality, checks
 from mmkeras.data.augment import augmenter
 from mmkeras.data.columns import Reader, read_files
 from mmkeras.data.dataset import Data
-from mmkeras.data.options import tuned
+from mmkeras.data.options import tuned, tuned_map
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,7 @@ def _stages(data: Data, batch_size: int, seconds: float) -> dict[str, float]:
         batches = batches.repeat().batch(batch_size, drop_remainder=True)
 
         def rate(work: Callable, batches: tf.data.Dataset = batches) -> float:
-            mapped = batches.map(work, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
-            return _rate(iter(tuned(mapped)), seconds)
+            return _rate(iter(tuned_map(batches, work)), seconds)
 
         if column.form == "path":
             rates[f"read {name}"] = rate(
@@ -161,7 +160,7 @@ def _step_rate(model: keras.Model, batch: Any, seconds: float) -> float:
     held = [keras.ops.convert_to_numpy(v) for v in variables]
     clock = _Clock(seconds)
     try:
-        dataset = tf.data.Dataset.from_tensors(batch).repeat()
+        dataset = tuned(tf.data.Dataset.from_tensors(batch).repeat())
         model.fit(dataset, steps_per_epoch=10**6, epochs=1, verbose=0, callbacks=[clock])
     finally:
         for variable, value in zip(variables, held, strict=True):

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from mmkeras.core import Modality
 from mmkeras.data.columns import Column, Reader, is_absent
+from mmkeras.data.options import tuned
 
 
 def unreadable(modality: Modality, column: Column) -> dict[int, str]:
@@ -34,7 +35,7 @@ def unreadable(modality: Modality, column: Column) -> dict[int, str]:
         .map(attempt, num_parallel_calls=tf.data.AUTOTUNE)
         .ignore_errors(log_warning=False)
     )
-    real = {int(item): bool(some) for item, some, _ in good.as_numpy_iterator()}
+    real = {int(item): bool(some) for item, some, _ in tuned(good).as_numpy_iterator()}
     absent = is_absent(column.items)
     bad = [item for item in range(len(column.items)) if not real.get(item) and not absent[item]]
     reasons = {

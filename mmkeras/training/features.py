@@ -17,6 +17,7 @@ from mmkeras.core.identifiers import nearest
 from mmkeras.data import Data
 from mmkeras.data.cache import key_of, stored
 from mmkeras.data.columns import Column, Reader
+from mmkeras.data.options import tuned_map
 from mmkeras.layers import MeanToken
 
 
@@ -100,7 +101,7 @@ def _batches(
     """Yields float32 (B, D); NaN where the item is absent, as a Vector says it."""
     items = tf.data.Dataset.range(len(column.items)).batch(size)
     reader = Reader(spec, column)
-    for value, mask in items.map(reader.decode, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2):
+    for value, mask in tuned_map(items, reader.decode):
         out = run({name: value, f"{name}_mask": mask})
         token = tf.cast(out["tokens"][:, 0], tf.float32)
         yield (tf.where(out["mask"], token, np.nan).numpy(),)

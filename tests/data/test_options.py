@@ -13,6 +13,8 @@ def test_training_and_evaluation_run_tuned():
     for dataset in (train, train.stream(), data.valid(2), data.batches("train", 4)):
         options = dataset.options()
         assert options.deterministic is True
+        # Closing an iterator would wait for the autotuner's next look.
+        assert options.autotune.enabled is False
         assert options.threading.private_threadpool_size >= 1
         assert options.threading.max_intra_op_parallelism == 1
         # The rewrites would copy the items once per iterator.
