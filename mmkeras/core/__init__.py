@@ -1,7 +1,8 @@
 """Modality specs, targets, registration, identifier resolution and argument checks (rank 0)."""
 
 from mmkeras.core.identifiers import resolve
-from mmkeras.core.modality import Audio, Image, Modality, Text, Vector
+from mmkeras.core.modalities import Audio, Image, Text, Vector
+from mmkeras.core.modality import Modality
 from mmkeras.core.registration import register
 from mmkeras.core.spec import from_json, load, save, to_json
 from mmkeras.core.targets import Label, Labels, Number, Target

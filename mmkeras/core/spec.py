@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mmkeras.core.identifiers import nearest
-from mmkeras.core.modality import KINDS, Modality
+from mmkeras.core.modalities import KINDS
+from mmkeras.core.modality import Modality
 
 
 def from_config(config: Mapping[str, Any]) -> Modality:

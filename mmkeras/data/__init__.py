@@ -3,7 +3,7 @@
 from mmkeras.data import scenes
 from mmkeras.data.check import Report, check
 from mmkeras.data.dataset import Data, Split
-from mmkeras.data.decode import decoder
+from mmkeras.data.kinds import decoder
 from mmkeras.data.profile import InputProfile, profile
 from mmkeras.data.service import distribute
 from mmkeras.data.table import table

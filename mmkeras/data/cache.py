@@ -17,8 +17,9 @@ import numpy as np
 import tensorflow as tf
 
 from mmkeras.core import Modality
-from mmkeras.data.columns import Column, Reader
+from mmkeras.data.columns import Column
 from mmkeras.data.options import tuned_map
+from mmkeras.data.reader import Reader
 
 FORMAT = 1  # raise it when a decoder's output changes
 

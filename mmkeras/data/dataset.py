@@ -9,11 +9,12 @@ import numpy as np
 import tensorflow as tf
 
 from mmkeras.core import Modality, Target, checks
-from mmkeras.data import columns as column_family
 from mmkeras.data.augment import augmenter
 from mmkeras.data.cache import decoded
-from mmkeras.data.columns import Column, Reader
+from mmkeras.data.columns import Column
+from mmkeras.data.kinds import encode
 from mmkeras.data.options import tuned_map
+from mmkeras.data.reader import Reader
 
 
 @dataclass(frozen=True)
@@ -246,10 +247,7 @@ class Data:
     def raw(self, split: str, rows: Sequence[int]) -> dict[str, np.ndarray]:
         """Returns rows as a serving request holds them: encoded bytes, UTF-8, numbers."""
         held, rows = self._split(split), np.asarray(rows)
-        return {
-            m: column_family.encode(spec, held.columns[m], rows)
-            for m, spec in self.modalities.items()
-        }
+        return {m: encode(spec, held.columns[m], rows) for m, spec in self.modalities.items()}
 
     def take(self, split: str, rows: np.ndarray) -> "Data":
         """Returns the data with some rows of a split."""

@@ -14,9 +14,10 @@ import tensorflow as tf
 
 from mmkeras.core import Modality, checks
 from mmkeras.data.augment import augmenter
-from mmkeras.data.columns import Reader, read_files
+from mmkeras.data.columns import read_files
 from mmkeras.data.dataset import Data
 from mmkeras.data.options import tuned, tuned_map
+from mmkeras.data.reader import Reader
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 from mmkeras.core import Modality
-from mmkeras.data.columns import Column, Reader, is_absent
+from mmkeras.data.columns import Column, is_absent
 from mmkeras.data.options import tuned
+from mmkeras.data.reader import Reader
 
 
 def unreadable(modality: Modality, column: Column) -> dict[int, str]:

@@ -9,8 +9,7 @@ import numpy as np
 
 from mmkeras.core import Modality, checks
 from mmkeras.core.identifiers import nearest
-from mmkeras.data import columns as column_family
-from mmkeras.data import sources, truth, vocabulary
+from mmkeras.data import kinds, sources, truth
 from mmkeras.data.columns import Column
 from mmkeras.data.dataset import Data, Split
 from mmkeras.data.scan import unreadable
@@ -73,7 +72,7 @@ def table(
     rows = _read_splits(train, valid, test, root, group, seed)
     made = {
         split: {
-            m: column_family.make(m, spec, part, where[m], archives.get(m))
+            m: kinds.make(m, spec, part, where[m], archives.get(m))
             for m, spec in modalities.items()
         }
         for split, part in rows.items()
@@ -85,7 +84,7 @@ def table(
         }
         for split in rows
     }
-    adapted = {m: vocabulary.adapt(spec, made["train"][m]) for m, spec in modalities.items()}
+    adapted = {m: kinds.adapt(spec, made["train"][m]) for m, spec in modalities.items()}
     targets = {
         name: truth.adapt(name, spec, rows["train"].column(where[name]))
         for name, spec in targets.items()

@@ -1,41 +1,44 @@
-"""Learns what a modality needs from the training rows: vocabularies, means and scales."""
+"""Words of texts, and vocabularies of words or word pieces."""
 
 from collections import Counter
+from typing import Any
 
-import numpy as np
 import tensorflow as tf
-
-from mmkeras.core import Modality
-from mmkeras.data.columns import Column
-from mmkeras.data.decode import split_words, valid_utf8
 
 _CHUNK = 4096
 
-
-def adapt(modality: Modality, column: Column) -> Modality:
-    """Returns the modality with everything learnt that was still open."""
-    if modality.adapted:
-        return modality
-    if modality.kind == "vector":
-        return _adapt_vector(modality, column)
-    texts = [column.items[i] for i in column.index]
-    learn = _word_pieces if modality.tokenizer == "wordpiece" else _words
-    return modality.replace(vocabulary=learn(texts, modality.vocabulary_size))
+# Every code point that UTF-8 may encode: surrogates may not stand alone.
+_UTF8 = r"[\x{0}-\x{D7FF}\x{E000}-\x{10FFFF}]*"
 
 
-def _adapt_vector(modality: Modality, column: Column) -> Modality:
-    values = column.items[column.index].astype("float64")
-    values = values[np.isfinite(values).all(axis=1)]
-    if not len(values):
-        raise ValueError(
-            "A Vector needs at least one complete training row to learn its mean and scale. "
-            "Received: none. Give `mean=` and `scale=`, or `normalize=False`."
-        )
-    scale = values.std(axis=0)
-    return modality.replace(
-        mean=modality.mean or tuple(values.mean(axis=0)),
-        scale=modality.scale or tuple(np.where(scale > 1e-12, scale, 1.0)),
+def valid_utf8(raw: Any) -> Any:
+    """Replaces what is not UTF-8 by U+FFFD.
+
+    The check is three times cheaper than the replacement, which returns valid text as it is.
+    """
+    return tf.cond(
+        tf.reduce_all(tf.strings.regex_full_match(raw, _UTF8)),
+        lambda: raw,
+        lambda: tf.strings.unicode_transcode(raw, "UTF-8", "UTF-8", errors="replace"),
     )
+
+
+def split_words(raw: Any) -> Any:
+    """Lower-cased runs of letters, marks and digits, as ragged strings (B, None)."""
+    text = tf.strings.lower(valid_utf8(raw), encoding="utf-8")
+    text = tf.strings.regex_replace(text, r"[^\p{L}\p{M}\p{N}]+", " ")
+    return tf.strings.split(tf.strings.strip(text))
+
+
+def learn(texts: list[bytes], tokenizer: str, size: int) -> tuple[str, ...]:
+    """Returns a vocabulary of at most `size` tokens, special ones included.
+
+    Args:
+        texts: UTF-8.
+        tokenizer: as of `mk.Text`.
+        size: largest number of tokens.
+    """
+    return (_word_pieces if tokenizer == "wordpiece" else _words)(texts, size)
 
 
 def _words(texts: list[bytes], size: int) -> tuple[str, ...]:

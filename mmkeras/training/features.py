@@ -16,8 +16,9 @@ from mmkeras.core import Modality, Vector
 from mmkeras.core.identifiers import nearest
 from mmkeras.data import Data
 from mmkeras.data.cache import key_of, stored
-from mmkeras.data.columns import Column, Reader
+from mmkeras.data.columns import Column
 from mmkeras.data.options import tuned_map
+from mmkeras.data.reader import Reader
 from mmkeras.layers import MeanToken
 
 

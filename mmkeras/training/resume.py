@@ -8,8 +8,6 @@ it, restores the newest sound checkpoint and goes on at the next step.
 """
 
 import os
-import random
-import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -18,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from mmkeras.core import checks
 from mmkeras.training import checkpoint, workers
+from mmkeras.training.plain import plain
+from mmkeras.training.state import capture, check, parts, restore
 
 PREEMPTED = 75
 """Exit code of a run that SIGTERM has stopped and that can be started again (EX_TEMPFAIL)."""
@@ -100,9 +99,9 @@ class Callbacks(keras.callbacks.CallbackList):
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Restores, after the others have reset themselves."""
         super().on_train_begin(logs)
-        self.fresh = [_plain(vars(callback)) for callback in self._kept()]
+        self.fresh = [plain(vars(callback)) for callback in self._kept()]
         if self.held:
-            check(self.resume, self.model, self._kept(), self.held[1], self.steps)
+            check(self.resume.folder, self.model, self._kept(), self.held[1], self.steps)
             restore(self.model, self._kept(), *self.held)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
@@ -191,169 +190,3 @@ def find(callbacks: Any) -> Resume | None:
     if len(found) > 1:
         raise ValueError(f"A run has one Resume at most. Received: {len(found)}. Leave one out.")
     return found[0] if found else None
-
-
-def parts(variable: Any) -> list[np.ndarray]:
-    """Values of a Keras variable on the replicas of this process; one where they are equal."""
-    held = [np.asarray(v) for v in getattr(variable.value, "values", [variable.value])]
-    same = all(v.tobytes() == held[0].tobytes() for v in held[1:])
-    return held[:1] if same else held
-
-
-def assign(variable: Any, values: list[np.ndarray]) -> None:
-    """Gives a Keras variable its values on the replicas of this process.
-
-    One by one: assigned as a whole, a sum over replicas would be divided among them.
-    """
-    held = getattr(variable.value, "values", [variable.value])
-    for part, value in zip(held, values if len(values) > 1 else values * len(held), strict=True):
-        part.assign(value)
-
-
-def capture(
-    model: keras.Model, callbacks: list, fresh: list[dict], metrics: list | None = None
-) -> tuple[dict, dict]:
-    """Returns everything that the rest of a run depends on, as arrays and JSON.
-
-    Args:
-        model: compiled and built.
-        callbacks: whose plain attributes are kept where they differ from `fresh`.
-        fresh: the plain attributes after `on_train_begin`.
-        metrics: values of the metrics' variables, if not those they have now.
-    """
-    variables = _variables(model)
-    values = [parts(v) for v in variables]
-    if metrics is not None:
-        values[len(values) - len(metrics) :] = metrics
-    arrays = {
-        f"variable/{i}/{r}": value for i, held in enumerate(values) for r, value in enumerate(held)
-    }
-    kept = []
-    for callback, before in zip(callbacks, fresh, strict=True):
-        now = _plain(vars(callback))
-        changed = {k: v for k, v in now.items() if not _same(v, before.get(k, _same))}
-        kept.append({"class": type(callback).__name__, "attributes": _packed(changed, arrays)})
-    state = {
-        "variables": [
-            [_path(v), list(v.shape), len(held)] for v, held in zip(variables, values, strict=True)
-        ],
-        "replicas": model.distribute_strategy.num_replicas_in_sync,
-        "callbacks": kept,
-        "jit": model.jit,
-        "python": _packed(random.getstate(), arrays),
-        "numpy": _packed(np.random.get_state(), arrays),
-    }
-    return arrays, state
-
-
-def restore(model: keras.Model, callbacks: list, arrays: dict, state: dict) -> None:
-    """Undoes `capture`."""
-    for i, (variable, (_, _, count)) in enumerate(
-        zip(_variables(model), state["variables"], strict=True)
-    ):
-        assign(variable, [arrays[f"variable/{i}/{r}"] for r in range(count)])
-    for callback, held in zip(callbacks, state["callbacks"], strict=True):
-        for name, value in _unpacked(held["attributes"], arrays).items():
-            setattr(callback, name, value)
-    random.setstate(_tuples(_unpacked(state["python"], arrays)))
-    np.random.set_state(_tuples(_unpacked(state["numpy"], arrays)))
-
-
-def check(resume: Resume, model: keras.Model, callbacks: list, state: dict, steps: int) -> None:
-    """Raises when a checkpoint is of another run than the one that is to go on."""
-    names = [type(c).__name__ for c in callbacks]
-    for what, saved, now in (
-        ("steps per epoch", state["steps_per_epoch"], steps),
-        ("replicas", state["replicas"], model.distribute_strategy.num_replicas_in_sync),
-        (
-            "variables",
-            [v[:2] for v in state["variables"]],
-            [[_path(v), list(v.shape)] for v in _variables(model)],
-        ),
-        ("callbacks", [c["class"] for c in state["callbacks"]], names),
-    ):
-        if saved != now:
-            if isinstance(saved, list):
-                pairs = zip([*saved, None], [*now, None], strict=False)
-                saved, now = next(pair for pair in pairs if pair[0] != pair[1])
-            raise ValueError(
-                f"The checkpoint in {str(resume.folder)!r} must be of this very run. Received: "
-                f"{what} {now}, the checkpoint has {saved}. Restore the script as it was, or "
-                "choose another run folder to train anew."
-            )
-
-
-def _variables(model: keras.Model) -> list:
-    """Every variable of the run, metrics last."""
-    return [*model.variables, *model.optimizer.variables, *model.metrics_variables]
-
-
-def _path(variable: Any) -> str:
-    """Path of a variable without the numbers that Keras gives the objects of a process."""
-    return re.sub(r"_\d+(?=[/_]|$)", "", variable.path)
-
-
-_PLAIN = (bool, int, float, str, np.ndarray, np.generic, type(None))
-_OMITTED = ("params", "validation_data", "_is_tracing", "_profiler_started", "_should_trace")
-
-
-def _plain(value: Any) -> Any:
-    """A copy of what is plain data in a dict; what is not, is left out."""
-    if isinstance(value, dict):
-        return {
-            k: _plain(v)
-            for k, v in value.items()
-            if isinstance(k, str) and k not in _OMITTED and _is_plain(v)
-        }
-    if isinstance(value, list | tuple):
-        return type(value)(_plain(v) for v in value)
-    if tf.is_tensor(value):
-        return np.asarray(value)
-    return value.copy() if isinstance(value, np.ndarray) else value
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(isinstance(k, str) and _is_plain(v) for k, v in value.items())
-    if type(value) in (list, tuple):
-        return all(map(_is_plain, value))
-    return isinstance(value, _PLAIN) or tf.is_tensor(value) and not isinstance(value, tf.Variable)
-
-
-def _same(one: Any, other: Any) -> bool:
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_same(v, other[k]) for k, v in one.items())
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(_same, one, other))
-    if isinstance(one, np.ndarray):
-        return one.dtype == other.dtype and one.tobytes() == other.tobytes()
-    return one == other
-
-
-def _packed(value: Any, arrays: dict) -> Any:
-    """JSON of plain data, with arrays put aside."""
-    if isinstance(value, np.ndarray | np.generic):
-        arrays[f"value/{len(arrays)}"] = np.asarray(value)
-        return {"array": f"value/{len(arrays) - 1}", "scalar": isinstance(value, np.generic)}
-    if isinstance(value, dict):
-        return {"dict": {k: _packed(v, arrays) for k, v in value.items()}}
-    if isinstance(value, list | tuple):
-        return [_packed(v, arrays) for v in value]
-    return value
-
-
-def _unpacked(value: Any, arrays: dict) -> Any:
-    if isinstance(value, list):
-        return [_unpacked(v, arrays) for v in value]
-    if isinstance(value, dict) and "dict" in value:
-        return {k: _unpacked(v, arrays) for k, v in value["dict"].items()}
-    if isinstance(value, dict):
-        held = arrays[value["array"]]
-        return held[()] if value["scalar"] else held
-    return value
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value

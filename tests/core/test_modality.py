@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mmkeras.core import Audio, Image, Text, Vector, from_json, to_json
-from mmkeras.core.modality import KINDS
+from mmkeras.core.modalities import KINDS
 from mmkeras.core.spec import from_config
 from tests.core.errors import says
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from mmkeras.core import Audio, Image, Text, Vector
 from mmkeras.data import decoder
-from mmkeras.data.decode import valid_utf8
+from mmkeras.data.vocabulary import valid_utf8
 from tests.core.errors import says
 from tests.data import files
 

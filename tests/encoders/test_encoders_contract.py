@@ -56,7 +56,7 @@ def call(model, batch):
 
 
 def test_every_kind_has_a_spec_and_an_encoder():
-    assert set(ENCODERS) == set(SPECS) == set(mk.core.modality.KINDS)
+    assert set(ENCODERS) == set(SPECS) == set(mk.core.modalities.KINDS)
     assert all(ENCODERS.values())
 
 

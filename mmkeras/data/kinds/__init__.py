@@ -1,0 +1,72 @@
+"""What each kind of modality does with raw data: one module per kind.
+
+Each has `column(name, modality, rows, source, archive)`, which reads the cells of a source, and
+`Decoder(modality)`, a `tf.Module` called on a batch of raw items: the same runs in tf.data and
+inside the SavedModel. It returns `(value, mask)` with the shapes of its modality. An empty string
+(for numbers: any NaN or infinity) is an absent item: zeros and a mask that is false everywhere.
+Where there is something to learn from training rows, `adapt(modality, column)` does; where decoded
+tensors can be given, `encode(modality, value, mask)` makes the raw item of one.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from mmkeras.core import Modality
+from mmkeras.data.columns import Column, read_files
+from mmkeras.data.kinds import audio, image, text, vector
+from mmkeras.data.sources import Rows
+
+KINDS = {"image": image, "text": text, "audio": audio, "vector": vector}
+
+
+def make(
+    name: str, modality: Modality, rows: Rows, source: str | Sequence[str], archive: Any = None
+) -> Column:
+    """Returns the raw (or, for arrays, decoded) column of a modality.
+
+    Args:
+        name: of the modality, for messages and for the key of an explicit mask.
+        modality: its spec.
+        rows: the source.
+        source: column name; several for the numbers of a Vector.
+        archive: zip or tar file whose members the cells name.
+    """
+    return KINDS[modality.kind].column(name, modality, rows, source, archive)
+
+
+def adapt(modality: Modality, column: Column) -> Modality:
+    """Returns the modality with everything learnt that was still open."""
+    return modality if modality.adapted else KINDS[modality.kind].adapt(modality, column)
+
+
+def decoder(modality: Modality, **kwargs: Any) -> tf.Module:
+    """Returns the decoder of an adapted modality."""
+    return KINDS[modality.kind].Decoder(modality, **kwargs)
+
+
+def encode(modality: Modality, column: Column, rows: np.ndarray) -> np.ndarray:
+    """Returns rows as the serving signature takes them: bytes, UTF-8 or numbers.
+
+    Pictures given as arrays are encoded as PNG and waves as 16-bit WAV (exact for pictures, and
+    for waves that are multiples of 1 / 32768; a WAV ends at the last real sample, and cannot say
+    that a sample before it is not real).
+    """
+    if column.origin is not None:
+        return encode(modality, column.origin, rows)
+    items = column.index[rows]
+    if column.form == "raw":
+        return column.items[items]
+    if column.form == "path":
+        return read_files(tf.constant(list(column.items[items]))).numpy()
+    mask = column.mask[items].reshape(len(items), -1)
+    pack = KINDS[modality.kind].encode
+    return np.array(
+        [
+            pack(modality, column.items[item], m) if m.any() else b""
+            for item, m in zip(items, mask, strict=True)
+        ],
+        object,
+    )

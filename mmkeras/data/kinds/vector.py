@@ -1,0 +1,76 @@
+"""Numbers: raw in, standardised out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from mmkeras.core import Vector
+from mmkeras.data.columns import Column
+from mmkeras.data.sources import Rows, missing
+
+
+def column(
+    name: str, modality: Vector, rows: Rows, source: str | Sequence[str], archive: Any = None
+) -> Column:
+    """Returns the numbers of one column that holds them all, or of a column each."""
+    if isinstance(source, str):
+        cells = rows.column(source)
+    else:
+        cells = list(zip(*(rows.column(s) for s in source), strict=True))
+    values = np.full((len(rows), modality.size), np.nan, np.float32)
+    for row, cell in enumerate(cells):
+        if missing(cell) or (isinstance(cell, tuple) and all(map(missing, cell))):
+            continue
+        try:
+            numbers = np.asarray(
+                [np.nan if missing(c) else c for c in np.atleast_1d(np.asarray(cell, object))],
+                np.float32,
+            )
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"Row {rows.numbers[row]} of {rows.where}, modality {name!r}: must hold numbers. "
+                f"Received: {cell!r}. Correct the row, or leave the cell empty."
+            ) from error
+        if len(numbers) != modality.size:
+            raise ValueError(
+                f"Row {rows.numbers[row]} of {rows.where}, modality {name!r}: must hold "
+                f"{modality.size} numbers, as Vector(size=...) declares. Received: {len(numbers)}. "
+                "Correct the row or the size."
+            )
+        values[row] = numbers
+    return Column("raw", values, np.arange(len(rows)))
+
+
+def adapt(modality: Vector, column: Column) -> Vector:
+    """Returns the modality with mean and scale of the complete rows."""
+    values = column.items[column.index].astype("float64")
+    values = values[np.isfinite(values).all(axis=1)]
+    if not len(values):
+        raise ValueError(
+            "A Vector needs at least one complete training row to learn its mean and scale. "
+            "Received: none. Give `mean=` and `scale=`, or `normalize=False`."
+        )
+    scale = values.std(axis=0)
+    return modality.replace(
+        mean=modality.mean or tuple(values.mean(axis=0)),
+        scale=modality.scale or tuple(np.where(scale > 1e-12, scale, 1.0)),
+    )
+
+
+class Decoder(tf.Module):
+    """Numbers (B, F) -> standardised float32 (B, F), bool (B,); NaN or infinity: absent."""
+
+    def __init__(self, modality: Vector) -> None:
+        """Keeps the spec and its statistics."""
+        super().__init__()
+        self.modality = modality
+
+    def __call__(self, raw: Any) -> tuple[Any, Any]:
+        """Standardises a batch."""
+        value = tf.cast(raw, tf.float32)
+        mask = tf.reduce_all(tf.math.is_finite(value), axis=1)
+        if self.modality.normalize:
+            value = (value - tf.constant(self.modality.mean)) / tf.constant(self.modality.scale)
+        return tf.where(mask[:, None], value, 0.0), mask

@@ -1,0 +1,47 @@
+"""Row numbers of a column to decoded batches."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from mmkeras.core import Modality
+from mmkeras.data.columns import Column, read_files
+from mmkeras.data.kinds import decoder
+
+
+class Reader:
+    """Turns row numbers into decoded batches, in the graph."""
+
+    def __init__(self, modality: Modality, column: Column) -> None:
+        """Moves the items into tensors."""
+        self.form = column.form
+        self.index = tf.constant(column.index)
+        self.items = _tensor(column.items)
+        self.mask = None if column.mask is None else _tensor(column.mask)
+        ready = column.form == "decoded" and modality.kind != "image"  # pictures may be cropped
+        self.decoder = None if ready else decoder(modality)
+
+    def __call__(self, rows: Any, seed: Any = None) -> tuple[Any, Any]:
+        """Returns the value and mask of a batch of rows; see `decode`."""
+        return self.decode(tf.gather(self.index, rows), seed)
+
+    def decode(self, items: Any, seed: Any = None) -> tuple[Any, Any]:
+        """Returns the value and mask of a batch of items.
+
+        With a seed (2,), pictures are cropped at random if their spec says so.
+        """
+        crop = None if seed is None else getattr(self.decoder, "crop", None)
+        held = tf.gather(self.items, items)
+        if self.form == "decoded":
+            mask = tf.gather(self.mask, items)
+            return (held if crop is None else crop.recrop(held, seed)), mask
+        raw = read_files(held) if self.form == "path" else held
+        return self.decoder(raw) if crop is None else self.decoder(raw, seed)
+
+
+def _tensor(items: np.ndarray) -> Any:
+    """Returns a tensor of a column's items; of a mapped file without reading it."""
+    if isinstance(items, np.memmap):
+        return tf.experimental.dlpack.from_dlpack(items.__dlpack__())
+    return tf.constant(items if items.dtype.kind != "O" else list(items))
