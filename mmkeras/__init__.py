@@ -21,6 +21,8 @@ _NAMES = {
     "Model": "training",
     "Modality": "core",
     "Number": "core",
+    "Series": "core",
+    "Table": "core",
     "Text": "core",
     "Vector": "core",
     "assemble": "assembly",

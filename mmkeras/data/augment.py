@@ -7,7 +7,8 @@ Images (Keras layers, on uint8 0..255, borders filled with black): `flip` (horiz
 `translate` (`fraction`), `rotate` (`fraction` of a full turn), `zoom` (`fraction`), `brightness`
 and `contrast` (`fraction`); `random_resized_crop` (`scale`, `ratio`) comes first, while the picture
 is decoded (`mmkeras.data.crop`). Audio: `time_shift` (`seconds`, zeros come in), `noise` (white, at
-`snr_db`). `spec_augment` acts on the spectrogram and is a layer of the audio encoders.
+`snr_db`); `spec_augment` acts on the spectrogram and is a layer of the audio encoders. Series: see
+`mmkeras.data.augment_series`.
 """
 
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import keras
 import tensorflow as tf
 
 from mmkeras.core import Modality
+from mmkeras.data.augment_series import SERIES
 
 
 class _PassedSeed(keras.random.SeedGenerator):
@@ -111,6 +113,7 @@ OPS: dict[str, dict[str, Callable]] = {
         ),
     },
     "audio": {"time_shift": _time_shift, "noise": _noise},
+    "series": SERIES,
 }
 
 

@@ -65,7 +65,7 @@ def key_of(modality: Modality, column: Column, *more: bytes) -> str:
         digest.update(np.ascontiguousarray(column.items))
         digest.update(b"" if column.mask is None else np.ascontiguousarray(column.mask))
         return digest.hexdigest()[:32]
-    for item in column.items:
+    for item in column.items.ravel():
         digest.update(len(item).to_bytes(8, "little") + item)
         if column.form == "path" and item and os.path.exists(item):
             state = os.stat(item)

@@ -118,11 +118,15 @@ def _fingerprints(column: Column) -> list[bytes]:
     if column.form == "path":
         items = [read_files(tf.constant([path])).numpy()[0] for path in items]
     hashes = [
-        hashlib.sha256(item if isinstance(item, bytes) else item.tobytes()).digest()
-        for item in items
+        hashlib.sha256(item if isinstance(item, bytes) else _bytes(item)).digest() for item in items
     ]
     absent = column.absent()
     return [b"" if absent[row] else hashes[item] for row, item in enumerate(column.index)]
+
+
+def _bytes(item: np.ndarray) -> bytes:
+    """What an array holds; of texts, their own bytes and not where they lie in memory."""
+    return repr(item.tolist()).encode() if item.dtype.kind == "O" else item.tobytes()
 
 
 def _shared(first: dict[str, list], second: dict[str, list]) -> dict[str, int]:

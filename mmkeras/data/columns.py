@@ -49,10 +49,11 @@ class Column:
 
 
 def is_absent(items: np.ndarray) -> np.ndarray:
-    """(U,) True for "" and for numbers that are all NaN."""
+    """(U,) True for "" and for numbers that are all NaN; of an item with several, for all."""
+    rows = items.reshape(len(items), -1)
     if items.dtype.kind == "f":
-        return np.isnan(items).all(axis=1)
-    return np.array([item == b"" for item in items], bool)
+        return np.isnan(rows).all(axis=1)
+    return np.array([all(part == b"" for part in row) for row in rows], bool)
 
 
 def is_array(cells: Any) -> bool:

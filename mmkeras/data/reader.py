@@ -44,4 +44,4 @@ def _tensor(items: np.ndarray) -> Any:
     """Returns a tensor of a column's items; of a mapped file without reading it."""
     if isinstance(items, np.memmap):
         return tf.experimental.dlpack.from_dlpack(items.__dlpack__())
-    return tf.constant(items if items.dtype.kind != "O" else list(items))
+    return tf.constant(items if items.dtype.kind != "O" else items.tolist())

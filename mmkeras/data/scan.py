@@ -3,7 +3,6 @@
 import re
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from mmkeras.core import Modality
@@ -15,14 +14,12 @@ from mmkeras.data.reader import Reader
 def unreadable(modality: Modality, column: Column) -> dict[int, str]:
     """Returns item -> reason for every item of a column that cannot be decoded.
 
-    Every distinct file is decoded once, in parallel; numbers are checked for NaN and infinity.
+    Every distinct file is decoded once, in parallel; numbers and tables were read when their column
+    was made, and what was wrong with them is among its faults.
     A file or sound that holds nothing is unreadable too: only an empty cell is an absent item.
     """
-    if column.form == "decoded" or modality.kind == "text":
-        return {}
-    if modality.kind == "vector":
-        broken = ~np.isfinite(column.items).all(axis=1) & ~np.isnan(column.items).all(axis=1)
-        return {int(i): f"has NaN or infinity: {column.items[i]}" for i in np.flatnonzero(broken)}
+    if column.form == "decoded" or modality.kind in ("text", "vector", "table", "series"):
+        return column.faults
     reader = Reader(modality, column)
 
     def attempt(item: Any) -> Any:

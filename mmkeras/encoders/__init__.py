@@ -11,6 +11,12 @@ import keras
 from mmkeras.core import Modality, resolve
 from mmkeras.encoders.audio_cnn import audio_cnn
 from mmkeras.encoders.image_cnn import image_cnn
+from mmkeras.encoders.sequence_lstm import sequence_lstm
+from mmkeras.encoders.sequence_transformer import sequence_transformer
+from mmkeras.encoders.series_patchtst import series_patchtst
+from mmkeras.encoders.series_tcn import series_tcn
+from mmkeras.encoders.table_ft_transformer import table_ft_transformer
+from mmkeras.encoders.table_mlp import table_mlp
 from mmkeras.encoders.text_lstm import text_lstm
 from mmkeras.encoders.text_transformer import text_transformer
 from mmkeras.encoders.vector_mlp import vector_mlp
@@ -19,7 +25,9 @@ ENCODERS = {
     "image": {"cnn": image_cnn},
     "text": {"lstm": text_lstm, "transformer": text_transformer},
     "audio": {"cnn": audio_cnn},
-    "vector": {"mlp": vector_mlp},
+    "vector": {"mlp": vector_mlp, "lstm": sequence_lstm, "transformer": sequence_transformer},
+    "table": {"mlp": table_mlp, "ft_transformer": table_ft_transformer},
+    "series": {"tcn": series_tcn, "lstm": sequence_lstm, "patchtst": series_patchtst},
 }
 
 
@@ -74,6 +82,12 @@ __all__ = [
     "audio_cnn",
     "get",
     "image_cnn",
+    "sequence_lstm",
+    "sequence_transformer",
+    "series_patchtst",
+    "series_tcn",
+    "table_ft_transformer",
+    "table_mlp",
     "text_lstm",
     "text_transformer",
     "vector_mlp",

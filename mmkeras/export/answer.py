@@ -33,7 +33,10 @@ def _load_text_ops() -> None:
 
 
 def _decoded(value: Any) -> Any:
-    return [base64.b64decode(v["b64"]) if isinstance(v, dict) else v for v in value]
+    """Bytes of {"b64": ...}, at any depth of a list; numbers as they are."""
+    if isinstance(value, dict):
+        return base64.b64decode(value["b64"])
+    return [_decoded(part) for part in value] if isinstance(value, list) else value
 
 
 def _plain(value: Any) -> Any:

@@ -24,7 +24,9 @@ def saved_model(
     """Writes a SavedModel for TensorFlow Serving.
 
     The signature `serving_default` takes one optional raw input per modality: encoded JPEG, PNG,
-    GIF or BMP bytes, WAV bytes, UTF-8 text (string, shape (B,)), or numbers (float32, (B, F)).
+    GIF or BMP bytes, WAV bytes, UTF-8 text (string, shape (B,)), numbers (float32, (B, F)),
+    sequences of numbers (float32, (B, any number of steps, C), NaN where a step is not there), or
+    the cells of a table as text (string, (B, C), empty where one is missing).
     An input that a request leaves out, an empty string and a NaN mean that the modality is absent
     (`SignatureDef.defaults`, which TF Serving fills in). Inputs hold B items or one for all.
 
@@ -118,12 +120,12 @@ def _endpoint(
     for name, modality in modalities.items():
         dtype = tf.as_dtype(modality.raw_dtype)
         specs.append(tf.TensorSpec((None, *modality.raw_shape), dtype, name=name))
-        absent = "" if dtype == tf.string else float("nan")
+        one = tf.constant("" if dtype == tf.string else float("nan"), dtype)
         parameters.append(
             inspect.Parameter(
                 name,
                 inspect.Parameter.POSITIONAL_OR_KEYWORD,
-                default=tf.fill((1, *modality.raw_shape), tf.constant(absent, dtype)),
+                default=tf.fill([1, *(n or 1 for n in modality.raw_shape)], one),
             )
         )
     serve.__signature__ = inspect.Signature(parameters)

@@ -1,5 +1,6 @@
 """A few samples of every modality in TensorBoard each epoch, with prediction and truth."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -7,14 +8,15 @@ import numpy as np
 import tensorflow as tf
 
 from mmkeras.heads import Classifier, MultiLabel, head_of
+from mmkeras.training.plots import line_plot
 
 
 class Samples(keras.callbacks.Callback):
-    """Writes images, texts, sounds and vectors of some rows beside what the model says of them.
+    """Writes images, texts, sounds, series and numbers beside what the model says of them.
 
-    Tags: `samples/<modality>` with the pictures or sounds, in the order of the rows, and
-    `samples/table`, one line per row: texts and numbers, whether each modality is present,
-    truth and prediction per head.
+    Tags: `samples/<modality>` with the pictures, sounds or plots of series, in the order of
+    the rows, and `samples/table`, one line per row: texts, numbers and cells, whether each modality
+    is present, truth and prediction per head.
 
     Args:
         log_dir: folder of the event file.
@@ -61,6 +63,10 @@ class Samples(keras.callbacks.Callback):
             tf.summary.audio(
                 f"samples/{name}", value[:, :, None], modality.rate_hz, max_outputs=self.count
             )
+        elif modality.kind in ("series", "vector") and modality.mask_shape:
+            masks = self.x[f"{name}_mask"].numpy()
+            plots = [line_plot(v, m) for v, m in zip(value.numpy(), masks, strict=True)]
+            tf.summary.image(f"samples/{name}", np.stack(plots), max_outputs=self.count)
 
     def _table(self, outputs: dict) -> str:
         """A Markdown table, one line per row."""
@@ -84,6 +90,10 @@ class Samples(keras.callbacks.Callback):
             return "(absent)"
         if modality.kind == "text":
             return " ".join(modality.vocabulary[i] for i in value[mask])
+        if modality.kind == "table":
+            return ", ".join(_cells(modality, value, mask))
+        if modality.kind in ("series", "vector") and modality.mask_shape:
+            return f"{np.count_nonzero(mask)} of {len(mask)} steps"
         if modality.kind == "vector":
             return ", ".join(f"{v:.2f}" for v in value[:6])
         return "present"
@@ -100,3 +110,16 @@ class Samples(keras.callbacks.Callback):
             chosen = value > (0.5 if truth else 0.0)
             return ", ".join(c for c, yes in zip(layer.classes, chosen, strict=True) if yes) or "-"
         return ", ".join(f"{v:.3g}" for v in np.atleast_1d(value))
+
+
+def _cells(modality: Any, value: np.ndarray, mask: np.ndarray) -> Iterator[str]:
+    """Yields "name=value" of the cells of a table row that are there, in its own units."""
+    split = len(modality.numeric)
+    for place, name in enumerate(modality.columns):
+        if not mask[place]:
+            continue
+        if place < split:
+            yield f"{name}={value[place] * modality.scale[place] + modality.mean[place]:.4g}"
+        else:
+            words = ("(unknown)", *modality.vocabularies[place - split])
+            yield f"{name}={words[int(value[place])]}"

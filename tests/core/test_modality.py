@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from mmkeras.core import Audio, Image, Text, Vector, from_json, to_json
+from mmkeras.core import Audio, Image, Series, Table, Text, Vector, from_json, to_json
 from mmkeras.core.modalities import KINDS
 from mmkeras.core.spec import from_config
 from tests.core.errors import says
@@ -42,6 +42,26 @@ SPECS = {
     "vector": Vector(),
     "vector_full": Vector(size=3, mean=(0.1, 1 / 3, -2), scale=(1, 1e-8, 7.7)),
     "vector_plain": Vector(size=2, normalize=False),
+    "vector_steps": Vector(size=2, steps=4, mean=(1, 2), scale=(1, 2)),
+    "table": Table(numeric=["a"]),
+    "table_full": Table(
+        numeric=("a", "b"),
+        categorical=["c d", "é"],
+        vocabulary_size=7,
+        mean=[1, 2.5],
+        scale=(1, 3),
+        vocabularies=[["x", "y"], []],
+    ),
+    "series": Series(),
+    "series_full": Series(
+        steps=7,
+        channels=2,
+        rate_hz=20,
+        source_rate_hz=50,
+        mean=[0, 1],
+        scale=[1, 2.5],
+        augment={"jitter": {"sigma": 0.1}, "time_warp": {}},
+    ),
 }
 
 

@@ -10,7 +10,18 @@ SPECS = {
     "text": mk.Text(length=6, vocabulary=VOCABULARY),
     "audio": mk.Audio(rate_hz=1000, seconds=0.335, num_bands=8),
     "vector": mk.Vector(size=7, normalize=False),
+    "table": mk.Table(
+        numeric=("a", "b", "c"),
+        categorical=("d", "e"),
+        mean=(0.0,) * 3,
+        scale=(1.0,) * 3,
+        vocabularies=(("x", "y"), ("u", "v", "w", "z")),
+    ),
+    "series": mk.Series(steps=11, channels=3, normalize=False),
 }
+SEQUENCE = mk.Vector(size=7, steps=5, normalize=False)
+# Encoders that read another spec than the one of their kind.
+OF_ENCODER = {("vector", "lstm"): SEQUENCE, ("vector", "transformer"): SEQUENCE}
 # Smaller than the defaults; an encoder that is not named here gets its defaults.
 SMALL = {
     ("image", "cnn"): {"filters": (8, 16)},
@@ -18,7 +29,25 @@ SMALL = {
     ("text", "transformer"): {"hidden_dim": 8, "num_layers": 1, "num_heads": 2, "dropout": 0.0},
     ("audio", "cnn"): {"filters": (8, 16)},
     ("vector", "mlp"): {"hidden_dim": 6},
+    ("vector", "lstm"): {"hidden_dim": 6},
+    ("vector", "transformer"): {"hidden_dim": 8, "num_layers": 1, "num_heads": 2},
+    ("table", "mlp"): {"hidden_dim": 6, "embedding_dim": 3},
+    ("table", "ft_transformer"): {
+        "variant": {"hidden_dim": 8, "num_heads": 2, "intermediate_dim": 12}
+    },
+    ("series", "tcn"): {"variant": {"filters": (6, 8), "kernel_size": 3}},
+    ("series", "lstm"): {"hidden_dim": 6},
+    ("series", "patchtst"): {
+        "variant": {"hidden_dim": 8, "num_layers": 1, "num_heads": 2, "intermediate_dim": 12},
+        "patch_length": 4,
+        "stride": 3,
+    },
 }
+
+
+def spec_of(kind, encoder):
+    """The tiny spec that an encoder is tested on."""
+    return OF_ENCODER.get((kind, encoder), SPECS[kind])
 
 
 def random_value(rng, modality, batch):
@@ -28,7 +57,11 @@ def random_value(rng, modality, batch):
         return rng.integers(0, 256, shape).astype("uint8")
     if modality.kind == "text":
         return rng.integers(0, len(modality.vocabulary), shape).astype("int32")
-    return rng.uniform(-1, 1, shape).astype(modality.dtype)
+    value = rng.uniform(-1, 1, shape)
+    if modality.kind == "table":
+        ids = rng.integers(0, modality.sizes, (batch, len(modality.sizes)))
+        value[:, len(modality.numeric) :] = ids
+    return value.astype(modality.dtype)
 
 
 def random_mask(rng, modality, batch):

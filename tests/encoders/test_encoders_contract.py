@@ -19,11 +19,12 @@ from tests.encoders.inputs import (
     garbage,
     random_batch,
     refill,
+    spec_of,
 )
 
 NAME = "left"
 CASES = {
-    f"{kind}-{name}": (kind, name, SPECS[kind], SMALL.get((kind, name), {}))
+    f"{kind}-{name}": (kind, name, spec_of(kind, name), SMALL.get((kind, name), {}))
     for kind, table in ENCODERS.items()
     for name in table
 }
@@ -39,6 +40,25 @@ CASES["audio-mfcc"] = (
     {"filters": (8,), "dropout": 0.25},
 )
 CASES["image-grey"] = ("image", "cnn", mk.Image(size=(9, 11), channels=1), {"filters": (8, 4, 8)})
+CASES["vector-mlp-steps"] = ("vector", "mlp", spec_of("vector", "lstm"), {"hidden_dim": 6})
+CASES["table-mlp-numbers"] = (
+    "table", "mlp", mk.Table(numeric=("a", "b"), mean=(0, 0), scale=(1, 1)), {"hidden_dim": 6}
+)  # fmt: skip
+CASES["table-ft_transformer-categories"] = (
+    "table",
+    "ft_transformer",
+    mk.Table(categorical=("a", "b"), vocabularies=(("x",), ("u", "v"))),
+    {"variant": {"hidden_dim": 8, "num_layers": 1, "num_heads": 2}},
+)
+CASES["series-tcn-pool"] = (
+    "series", "tcn", SPECS["series"], {"variant": {"filters": (6,)}, "pool": 4, "dropout": 0.5}
+)  # fmt: skip
+CASES["series-bilstm"] = (
+    "series",
+    "lstm",
+    SPECS["series"],
+    {"hidden_dim": 3, "bidirectional": True, "pool": 2},
+)
 every_encoder = pytest.mark.parametrize("case", CASES)
 
 
@@ -154,8 +174,8 @@ def test_weights_carry_the_modality(case):
 
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_two_modalities_of_one_kind_share_no_path(kind):
-    specs = {"left": SPECS[kind], "right": SPECS[kind]}
     for name in ENCODERS[kind]:
+        specs = dict.fromkeys(("left", "right"), spec_of(kind, name))
         encoder = {"name": name, **SMALL.get((kind, name), {})}
         model = mk.assemble(
             specs,
@@ -215,7 +235,7 @@ def test_augmentation_and_dropout_only_in_training(case):
     model, modality = build(case)
     batch = contract.tensors(random_batch(NAME, modality))
     contract.assert_same_bits(model(batch), model(batch, training=False))
-    acts = case in ("audio-mfcc",)
+    acts = case in ("audio-mfcc", "series-tcn-pool")
     first, second = (contract.as_numpy(model(batch, training=True)["tokens"]) for _ in range(2))
     assert np.array_equal(first, second) != acts
 

@@ -1,21 +1,25 @@
-"""Numbers without order in time."""
+"""Numbers, alone or in a sequence."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from mmkeras.core.modalities.statistics import statistic
 from mmkeras.core.modality import Modality
 
 
 @dataclass(frozen=True)
 class Vector(Modality):
-    """Numbers without order in time: float32 (F,), standardised.
+    """Numbers without order in time: float32 (F,), standardised; with `steps` T of them, (T, F).
+
+    A sequence is for features over time: a raw item is (S, F), a row per step; longer ones are
+    cut, shorter ones padded and masked, and a row with a NaN is a step that is not there.
 
     Args:
         size: F.
+        normalize: False leaves the numbers as they are.
         mean, scale: per number; the value becomes (raw - mean) / scale. Learnt from the training
             rows when None (a constant column gets scale 1).
-        normalize: False leaves the numbers as they are.
+        steps: T of a sequence; None is a single vector.
     """
 
     kind: ClassVar[str] = "vector"
@@ -25,30 +29,26 @@ class Vector(Modality):
     normalize: bool = True
     mean: tuple[float, ...] | None = None
     scale: tuple[float, ...] | None = None
+    steps: int | None = None
 
     def __post_init__(self) -> None:
         """Checks and normalises the arguments."""
         self._whole("size")
+        if self.steps is not None:
+            self._whole("steps")
         for name in ("mean", "scale"):
             if getattr(self, name) is not None:
-                self._set(name, self._statistic(name))
+                self._set(name, statistic(name, getattr(self, name), self.size, "`size`"))
 
-    def _statistic(self, name: str) -> tuple[float, ...]:
-        value = tuple(float(v) for v in getattr(self, name))
-        if len(value) != self.size:
-            raise ValueError(
-                f"`{name}` must hold `size`={self.size} numbers. Received: {len(value)}."
-            )
-        if not all(map(math.isfinite, value)) or (name == "scale" and min(value) <= 0):
-            raise ValueError(
-                f"`{name}` must hold finite numbers{', above 0' if name == 'scale' else ''}. "
-                f"Received: {value}. A constant column has scale 1."
-            )
-        return value
-
-    shape = property(lambda self: (self.size,), doc="(F,).")
-    raw_shape = property(lambda self: (self.size,), doc="(F,).")
+    shape = property(lambda self: (*self.mask_shape, self.size), doc="(F,) or (T, F).")
+    raw_shape = property(
+        lambda self: (self.size,) if self.steps is None else (None, self.size),
+        doc="(F,) or (None, F).",
+    )
     dtype = property(lambda self: "float32", doc="Standardised numbers.")
+    mask_shape = property(
+        lambda self: () if self.steps is None else (self.steps,), doc="() or (T,)."
+    )
     adapted = property(
         lambda self: not self.normalize or (self.mean is not None and self.scale is not None),
         doc="Has its mean and scale.",

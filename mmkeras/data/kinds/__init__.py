@@ -4,11 +4,12 @@ Each has `column(name, modality, rows, source, archive)`, which reads the cells 
 `Decoder(modality)`, a `tf.Module` called on a batch of raw items: the same runs in tf.data and
 inside the SavedModel. It returns `(value, mask)` with the shapes of its modality. An empty string
 (for numbers: any NaN or infinity) is an absent item: zeros and a mask that is false everywhere.
+In a sequence of numbers it is the row with the NaN that is not there, in a table the empty cell.
 Where there is something to learn from training rows, `adapt(modality, column)` does; where decoded
 tensors can be given, `encode(modality, value, mask)` makes the raw item of one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,25 @@ import tensorflow as tf
 
 from mmkeras.core import Modality
 from mmkeras.data.columns import Column, read_files
-from mmkeras.data.kinds import audio, image, text, vector
+from mmkeras.data.kinds import audio, image, series, table, text, vector
 from mmkeras.data.sources import Rows
 
-KINDS = {"image": image, "text": text, "audio": audio, "vector": vector}
+KINDS = {
+    "image": image,
+    "text": text,
+    "audio": audio,
+    "vector": vector,
+    "table": table,
+    "series": series,
+}
 
 
 def make(
-    name: str, modality: Modality, rows: Rows, source: str | Sequence[str], archive: Any = None
+    name: str,
+    modality: Modality,
+    rows: Rows,
+    source: str | Sequence[str] | Mapping[str, str],
+    archive: Any = None,
 ) -> Column:
     """Returns the raw (or, for arrays, decoded) column of a modality.
 
@@ -31,7 +43,7 @@ def make(
         name: of the modality, for messages and for the key of an explicit mask.
         modality: its spec.
         rows: the source.
-        source: column name; several for the numbers of a Vector.
+        source: column name; several for the numbers of a Vector, a dict for the cells of a Table.
         archive: zip or tar file whose members the cells name.
     """
     return KINDS[modality.kind].column(name, modality, rows, source, archive)

@@ -1,4 +1,4 @@
-"""Numbers: raw in, standardised out."""
+"""Numbers, alone or in a sequence: raw in, standardised out."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from mmkeras.core import Vector
 from mmkeras.data.columns import Column
+from mmkeras.data.kinds import steps
 from mmkeras.data.sources import Rows, missing
 
 
@@ -15,6 +16,8 @@ def column(
     name: str, modality: Vector, rows: Rows, source: str | Sequence[str], archive: Any = None
 ) -> Column:
     """Returns the numbers of one column that holds them all, or of a column each."""
+    if modality.steps is not None:
+        return steps.column(name, modality, modality.steps, rows, source, archive)
     if isinstance(source, str):
         cells = rows.column(source)
     else:
@@ -40,11 +43,15 @@ def column(
                 "Correct the row or the size."
             )
         values[row] = numbers
-    return Column("raw", values, np.arange(len(rows)))
+    broken = ~np.isfinite(values).all(axis=1) & ~np.isnan(values).all(axis=1)
+    faults = {int(i): f"has NaN or infinity: {values[i]}" for i in np.flatnonzero(broken)}
+    return Column("raw", values, np.arange(len(rows)), faults=faults)
 
 
 def adapt(modality: Vector, column: Column) -> Vector:
-    """Returns the modality with mean and scale of the complete rows."""
+    """Returns the modality with mean and scale of the complete rows (or steps)."""
+    if modality.steps is not None:
+        return steps.learn(modality, column)
     values = column.items[column.index].astype("float64")
     values = values[np.isfinite(values).all(axis=1)]
     if not len(values):
@@ -55,12 +62,15 @@ def adapt(modality: Vector, column: Column) -> Vector:
     scale = values.std(axis=0)
     return modality.replace(
         mean=modality.mean or tuple(values.mean(axis=0)),
-        scale=modality.scale or tuple(np.where(scale > 1e-12, scale, 1.0)),
+        scale=modality.scale or tuple(steps.unless_constant(scale, values)),
     )
 
 
 class Decoder(tf.Module):
-    """Numbers (B, F) -> standardised float32 (B, F), bool (B,); NaN or infinity: absent."""
+    """Numbers (B, F) -> standardised float32 (B, F), bool (B,); NaN or infinity: absent.
+
+    With `steps`: (B, S, F) -> (B, T, F), bool (B, T).
+    """
 
     def __init__(self, modality: Vector) -> None:
         """Keeps the spec and its statistics."""
@@ -69,6 +79,8 @@ class Decoder(tf.Module):
 
     def __call__(self, raw: Any) -> tuple[Any, Any]:
         """Standardises a batch."""
+        if self.modality.steps is not None:
+            return steps.decode(self.modality, raw, self.modality.steps)
         value = tf.cast(raw, tf.float32)
         mask = tf.reduce_all(tf.math.is_finite(value), axis=1)
         if self.modality.normalize:
