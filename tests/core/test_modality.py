@@ -108,6 +108,9 @@ def test_every_kind_is_covered():
         (Text(length=5), (5,), "int32", (5,), (), "string"),
         (Audio(rate_hz=8000, seconds=0.1), (800,), "float32", (800,), (), "string"),
         (Vector(size=4), (4,), "float32", (), (4,), "float32"),
+        (Vector(size=4, steps=6), (6, 4), "float32", (6,), (None, 4), "float32"),
+        (Series(steps=6, channels=2), (6, 2), "float32", (6,), (None, 2), "float32"),
+        (Table(numeric=("a",), categorical=("b", "c")), (3,), "float32", (3,), (3,), "string"),
     ],
 )
 def test_declared_shapes(spec, shape, dtype, mask_shape, raw_shape, raw_dtype):
@@ -126,6 +129,22 @@ def test_adapted():
     assert not Vector(mean=(0.0,)).adapted  # the scale is still open
     assert Vector(mean=(0.0,), scale=(1.0,)).adapted
     assert Vector(normalize=False).adapted
+    assert not Series().adapted and Series(normalize=False).adapted
+    assert Series(mean=(0,), scale=(1,)).adapted
+    assert not Table(numeric=("a",), categorical=("b",), mean=(0,), scale=(1,)).adapted
+    assert not Table(numeric=("a",), categorical=("b",), vocabularies=((),)).adapted
+    assert Table(categorical=("b",), vocabularies=((),)).adapted
+    assert Table(numeric=("a",), mean=(0,), scale=(1,)).adapted
+
+
+def test_raw_steps_that_a_series_reads():
+    assert Series(steps=9).source_steps == 9
+    assert Series(steps=9, rate_hz=50, source_rate_hz=50).source_steps == 9
+    assert Series(steps=9, rate_hz=20, source_rate_hz=50).source_steps == 21
+    assert Series(steps=8, rate_hz=20, source_rate_hz=50).source_steps == 19  # 17.5 is between
+    assert (
+        Series(steps=31, rate_hz=30, source_rate_hz=100).source_steps == 101
+    )  # 99.99... in floats
 
 
 def test_num_samples_is_rounded():
@@ -185,6 +204,32 @@ V = ("[PAD]", "[UNK]")
             lambda: Audio(augment={"timeshift": {}}),
             ["Unknown audio augmentation 'timeshift'", "Did you mean 'time_shift'?"],
         ),
+        (
+            lambda: Table(),
+            ["must name at least one column", "numeric=(), categorical=()"],
+        ),
+        (lambda: Table(numeric=("a", "b"), categorical=("a",)), ["each once", "('a', 'b')"]),
+        (
+            lambda: Table(numeric="ab"),
+            ["must hold names of columns", "numeric='ab'", "('height',)"],
+        ),
+        (lambda: Table(numeric=("a",), mean=(1, 2)), ["numeric columns=1 numbers", "Received: 2"]),
+        (lambda: Table(numeric=("a",), scale=(0,)), ["above 0", "constant column has scale 1"]),
+        (
+            lambda: Table(categorical=("a",), vocabularies=(("x",), ("y",))),
+            ["one tuple per categorical column", "2 for 1"],
+        ),
+        (
+            lambda: Table(categorical=("a",), vocabularies=(("x", "x"),)),
+            ["vocabulary of 'a'", "each category once"],
+        ),
+        (lambda: Table(categorical=("a",), vocabulary_size=1), ["at least 2", "vocabulary_size=1"]),
+        (lambda: Series(steps=0), ["`steps`", "at least 1"]),
+        (lambda: Series(channels=1.5), ["`channels`", "whole number"]),
+        (lambda: Series(rate_hz=0), ["`rate_hz`", "rate_hz=0"]),
+        (lambda: Series(source_rate_hz=5), ["Give both", "source_rate_hz=5.0"]),
+        (lambda: Series(channels=2, mean=(1,)), ["`channels`=2 numbers", "Received: 1"]),
+        (lambda: Vector(steps=0), ["`steps`", "at least 1"]),
         (lambda: Text(length=0), ["`length`", "at least 1", "length=0"]),
         (lambda: Text(vocabulary_size=2), ["at least 3", "vocabulary_size=2"]),
         (lambda: Text(tokenizer="bpe"), ["one of ['wordpiece', 'words']", "tokenizer='bpe'"]),

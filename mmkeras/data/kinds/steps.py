@@ -67,6 +67,8 @@ def _checked(item: Any, width: int, limit: int, mask: Any) -> np.ndarray:
     """Returns float32 (S, C), NaN at steps that are not there; raises with the rule."""
     item = np.asarray(item)
     shape = item.shape
+    if item.dtype.kind not in "biufO":
+        raise ValueError(f"must hold numbers. Received: {item.dtype.name}, shape {shape}")
     item = item[:, None] if item.ndim == 1 and width == 1 else item
     if item.ndim != 2 or item.shape[1] != width or not len(item):
         raise ValueError(

@@ -157,5 +157,6 @@ class Decoder(tf.Module):
     def _categories(self, cells: Any) -> Any:
         if self.table is None:  # every vocabulary is empty: all are unknown
             return tf.zeros(tf.shape(cells))
-        places = tf.constant([[f"{i}:" for i in range(len(self.modality.categorical))]])
-        return tf.cast(self.table.lookup(tf.strings.join([places, cells])), tf.float32)
+        count = len(self.modality.categorical)
+        keys = [tf.strings.join([f"{place}:", cells[:, place]]) for place in range(count)]
+        return tf.cast(self.table.lookup(tf.stack(keys, axis=1)), tf.float32)

@@ -1,0 +1,92 @@
+"""Tables, series and sequences of vectors as raw, optional inputs of an export."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import mmkeras as mk
+from mmkeras.export import answer, parity
+
+SPECS = {
+    "facts": mk.Table(numeric=("height", "weight"), categorical=("colour",)),
+    "motion": mk.Series(steps=6, channels=2, rate_hz=10, source_rate_hz=25),
+    "frames": mk.Vector(size=3, steps=4),
+}
+SMALL = {
+    "facts": {"name": "ft_transformer", "variant": {"hidden_dim": 8, "intermediate_dim": 8}},
+    "motion": {"name": "tcn", "variant": {"filters": (8,)}},
+    "frames": {"name": "lstm", "hidden_dim": 4},
+}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    rows = {
+        "height": [1.5, None, 2.5, 4, 1, 2],
+        "weight": [10, 20, None, None, 3, 0.1],
+        "colour": ["red", "blue", None, None, "été", "red"],
+        "motion": [rng.standard_normal((n, 2)) if n else None for n in (20, 9, 0, 3, 14, 5)],
+        "frames": [rng.standard_normal((n, 3)) if n else None for n in (4, 2, 3, 0, 7, 1)],
+        "label": list("abcabc"),
+    }
+    data = mk.data.table(rows, SPECS, "label")
+    heads = {"label": mk.heads.Classifier(data.classes)}
+    model = mk.assemble(data.modalities, SMALL, heads=heads, hidden_dim=8)
+    path = tmp_path_factory.mktemp("numbers") / "1"
+    mk.export.saved_model(model, data.modalities, path)
+    return model, data, path
+
+
+def ask(path, raw):
+    answered = answer.answer(str(path), parity.request(raw))
+    return {name: np.asarray(value) for name, value in answered.items()}
+
+
+def test_parity_with_keras_in_a_process_without_keras(exported):
+    model, data, path = exported
+    raw = data.raw("train", range(6))
+    assert raw["facts"].shape == (6, 3) and raw["motion"].shape[::2] == (6, 2)
+    difference = mk.export.check_parity(model, data.modalities, path, raw)
+    assert difference["label"] <= 5e-6
+
+
+def test_the_tf_data_path_gives_what_is_served(exported):
+    model, data, path = exported
+    x, _ = next(iter(data.batches("train", 6)))
+    answered = ask(path, data.raw("train", range(6)))["label"]
+    np.testing.assert_allclose(answered, model.predict_on_batch(x)["label"], atol=5e-6)
+
+
+@pytest.mark.parametrize("left_out", [("facts",), ("motion",), ("frames", "facts")])
+def test_an_input_left_out_is_an_absent_modality(exported, left_out):
+    model, data, path = exported
+    raw = data.raw("train", range(6))
+    answered = ask(path, {k: v for k, v in raw.items() if k not in left_out})
+    x, _ = next(iter(data.batches("train", 6)))
+    for name in left_out:
+        x[f"{name}_mask"] = tf.zeros_like(x[f"{name}_mask"])
+    np.testing.assert_allclose(answered["label"], model.predict_on_batch(x)["label"], atol=5e-6)
+
+
+def test_any_number_of_steps_is_served_and_padding_is_nothing(exported):
+    _, data, path = exported
+    raw = data.raw("train", [1])
+    short = {**raw, "motion": raw["motion"][:, :9], "frames": raw["frames"][:, :2]}
+    more = ((0, 0), (0, 30), (0, 0))
+    long = {
+        **raw,
+        "motion": np.pad(short["motion"], more, constant_values=np.nan),
+        "frames": np.pad(short["frames"], more, constant_values=np.nan),
+    }
+    np.testing.assert_array_equal(ask(path, short)["label"], ask(path, long)["label"])
+
+
+def test_unknown_categories_and_cells_that_are_no_numbers(exported):
+    _, _, path = exported
+    unknown = [ask(path, {"facts": [["1", "2", word]]})["label"] for word in ("green", "grün")]
+    np.testing.assert_array_equal(*unknown)
+    missing = ask(path, {"facts": [["1", "2", ""]]})["label"]
+    assert not np.array_equal(missing, unknown[0])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="height, weight must hold decimal"):
+        ask(path, {"facts": [["tall", "2", "red"]]})
