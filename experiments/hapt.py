@@ -26,7 +26,8 @@ AUGMENT = {"jitter": {"sigma": 0.05}, "scaling": {"sigma": 0.1}, "time_warp": {"
 SERIES = mk.Series(steps=STEPS, channels=CHANNELS, rate_hz=50, augment=AUGMENT)
 ENCODER = {
     "name": "tcn",
-    "variant": {"filters": (32, 48, 64, 64), "kernel_size": 5},
+    "filters": (32, 48, 64, 64),
+    "kernel_size": 5,
     "dropout": 0.1,
     "pool": 8,
 }

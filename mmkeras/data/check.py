@@ -125,8 +125,12 @@ def _fingerprints(column: Column) -> list[bytes]:
 
 
 def _bytes(item: np.ndarray) -> bytes:
-    """What an array holds; of texts, their own bytes and not where they lie in memory."""
-    return repr(item.tolist()).encode() if item.dtype.kind == "O" else item.tobytes()
+    """What an array holds: of texts their own bytes, of a sequence no NaN behind its end."""
+    if item.dtype.kind == "O":
+        return repr(item.tolist()).encode()
+    if item.ndim == 2 and item.dtype.kind == "f":
+        item = item[: 1 + np.flatnonzero(~np.isnan(item).all(axis=1)).max(initial=-1)]
+    return item.tobytes()
 
 
 def _shared(first: dict[str, list], second: dict[str, list]) -> dict[str, int]:

@@ -1,14 +1,12 @@
 """PatchTST: patches of every channel as tokens of one transformer."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import keras
 from keras import ops
 
 from mmkeras.core import Series, checks, register
-from mmkeras.encoders.base import begin, end
-from mmkeras.encoders.variants import sizes
+from mmkeras.encoders.base import begin, end, sizes_of
 from mmkeras.layers import LearnedPositions, TransformerBlock
 
 VARIANTS = {
@@ -22,10 +20,11 @@ def series_patchtst(
     name: str,
     modality: Series,
     *,
-    variant: str | Mapping[str, Any] = "small",
+    variant: str = "small",
     patch_length: int = 16,
     stride: int = 8,
     dropout: float = 0.0,
+    **sizes: Any,
 ) -> keras.Model:
     """Channel-independent patches, one shared transformer encoder (Nie et al. 2023).
 
@@ -39,16 +38,18 @@ def series_patchtst(
     Args:
         name: of the modality; prefix of every layer.
         modality: an adapted `Series` of T x C.
-        variant: a name of `VARIANTS`, or a dict of some of its sizes.
+        variant: a key of `VARIANTS`.
         patch_length: steps of a patch, at most T.
         stride: steps from one patch to the next, at most `patch_length`.
         dropout: rate inside the blocks.
+        **sizes: in place of the variant's: `hidden_dim` (D), `num_layers`, `num_heads`,
+            `intermediate_dim`.
 
     Returns:
         Functional model to tokens (B, N, D) and the mask (B, N), N = 1 + (T - patch_length) /
         stride, rounded up.
     """
-    size = sizes(variant, VARIANTS)
+    size = sizes_of(VARIANTS, variant, sizes)
     inputs, x, mask = begin(name, modality)
     if not patch_length <= modality.steps or not stride <= patch_length:
         raise ValueError(

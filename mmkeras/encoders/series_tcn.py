@@ -1,14 +1,12 @@
 """A temporal convolutional network over a series."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import keras
 
 from mmkeras.core import Series
-from mmkeras.encoders.base import begin, end
+from mmkeras.encoders.base import begin, end, sizes_of
 from mmkeras.encoders.steps import pooled
-from mmkeras.encoders.variants import sizes
 from mmkeras.layers import ZeroMasked
 
 VARIANTS = {
@@ -24,9 +22,10 @@ def series_tcn(
     name: str,
     modality: Series,
     *,
-    variant: str | Mapping[str, Any] = "small",
+    variant: str = "small",
     dropout: float = 0.0,
     pool: int = 1,
+    **sizes: Any,
 ) -> keras.Model:
     """Residual blocks of two dilated causal convolutions (Bai et al. 2018).
 
@@ -37,15 +36,16 @@ def series_tcn(
     Args:
         name: of the modality; prefix of every layer.
         modality: an adapted `Series` of T steps.
-        variant: a name of `VARIANTS`, or a dict of some of its sizes.
+        variant: a key of `VARIANTS`.
         dropout: rate of whole channels, after each convolution.
         pool: steps averaged into a token.
+        **sizes: in place of the variant's: `filters` (per block), `kernel_size`.
 
     Returns:
         Functional model to tokens (B, T / pool rounded up, D) and their mask, D the last of
         `filters`.
     """
-    size = sizes(variant, VARIANTS)
+    size = sizes_of(VARIANTS, variant, sizes)
     inputs, x, mask = begin(name, modality)
     for i, width in enumerate(size["filters"]):
         before = x

@@ -35,10 +35,14 @@ class _Cells(keras.layers.Layer):
             )
 
     def embed(self, ids: Any) -> Any:
-        """(B, K) ids as floats -> (B, K, D)."""
+        """(B, K) ids as floats -> (B, K, D) in the compute dtype."""
         starts = np.cumsum((0, *self.sizes[:-1]))
         rows = ops.cast(ids, "int32") + ops.convert_to_tensor(starts, dtype="int32")
-        return ops.take(self.embeddings, rows, axis=0)
+        return ops.take(ops.cast(self.embeddings, self.compute_dtype), rows, axis=0)
+
+    def numbers(self, cells: Any) -> Any:
+        """(B, C) -> (B, N) in the compute dtype."""
+        return ops.cast(cells[:, : self.num_numeric], self.compute_dtype)
 
     def get_config(self) -> dict:
         """Returns the constructor's arguments."""
@@ -75,13 +79,13 @@ class TableFeatures(_Cells):
 
     def call(self, cells: Any, mask: Any) -> Any:
         """Returns the features."""
-        parts = [cells[:, : self.num_numeric]]
+        parts = [self.numbers(cells)]
         if self.sizes:
             embedded = self.embed(cells[:, self.num_numeric :])
             embedded = zero_masked(embedded, mask[:, self.num_numeric :])
             parts.append(ops.reshape(embedded, (-1, len(self.sizes) * self.dim)))
-        parts.append(ops.cast(mask, "float32"))
-        return ops.cast(ops.concatenate(parts, axis=1), self.compute_dtype)
+        parts.append(ops.cast(mask, self.compute_dtype))
+        return ops.concatenate(parts, axis=1)
 
     def compute_output_spec(self, cells: Any, mask: Any) -> keras.KerasTensor:
         """(B, N + K D + C)."""
@@ -125,15 +129,17 @@ class FeatureTokenizer(_Cells):
 
     def call(self, cells: Any, mask: Any) -> tuple[Any, Any]:
         """Returns tokens and mask."""
-        parts = []
+        dtype, parts = self.compute_dtype, []
         if self.num_numeric:
-            parts.append(cells[:, : self.num_numeric, None] * self.kernel)
+            parts.append(self.numbers(cells)[:, :, None] * ops.cast(self.kernel, dtype))
         if self.sizes:
             parts.append(self.embed(cells[:, self.num_numeric :]))
-        tokens = ops.concatenate(parts, axis=1) + self.bias
-        cls = ops.broadcast_to(self.cls, (ops.shape(cells)[0], 1, self.dim))
-        tokens = ops.cast(ops.concatenate([cls, tokens], axis=1), self.compute_dtype)
-        return tokens, ops.pad(mask, ((0, 0), (1, 0)), constant_values=True)
+        tokens = ops.concatenate(parts, axis=1) + ops.cast(self.bias, dtype)
+        cls = ops.cast(self.cls, dtype)
+        cls = ops.broadcast_to(cls, (ops.shape(cells)[0], 1, self.dim))
+        return ops.concatenate([cls, tokens], axis=1), ops.pad(
+            mask, ((0, 0), (1, 0)), constant_values=True
+        )
 
     def compute_output_spec(self, cells: Any, mask: Any) -> tuple:
         """One token more than cells."""

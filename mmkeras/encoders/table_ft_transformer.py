@@ -1,14 +1,12 @@
 """FT-Transformer: every cell of a table row a token."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import keras
 
 from mmkeras.core import Table, register
-from mmkeras.encoders.base import PoolMask, begin, end
+from mmkeras.encoders.base import PoolMask, begin, end, sizes_of
 from mmkeras.encoders.table_cells import FeatureTokenizer
-from mmkeras.encoders.variants import sizes
 from mmkeras.layers import TransformerBlock
 
 VARIANTS = {
@@ -22,8 +20,9 @@ def table_ft_transformer(
     name: str,
     modality: Table,
     *,
-    variant: str | Mapping[str, Any] = "small",
+    variant: str = "small",
     dropout: float = 0.0,
+    **sizes: Any,
 ) -> keras.Model:
     """Feature tokenizer, transformer blocks, and the [CLS] token (Gorishniy et al. 2021).
 
@@ -33,13 +32,15 @@ def table_ft_transformer(
     Args:
         name: of the modality; prefix of every layer.
         modality: an adapted `Table` of C columns.
-        variant: a name of `VARIANTS`, or a dict of some of its sizes.
+        variant: a key of `VARIANTS`.
         dropout: rate inside the blocks.
+        **sizes: in place of the variant's: `hidden_dim` (D), `num_layers`, `num_heads`,
+            `intermediate_dim`.
 
     Returns:
         Functional model to tokens (B, 1, D) and the mask (B, 1), true where any cell is there.
     """
-    size = sizes(variant, VARIANTS)
+    size = sizes_of(VARIANTS, variant, sizes)
     inputs, cells, mask = begin(name, modality)
     x, attended = FeatureTokenizer(
         len(modality.numeric), modality.sizes, size["hidden_dim"], name=f"{name}_tokenizer"

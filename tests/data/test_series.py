@@ -149,7 +149,7 @@ def test_raw_decoder_cache_take_without(spec, rng, tmp_path):
 
 
 def test_check_reports(rng):
-    parts = [cell(rng), None, cell(rng)[:, :1], np.full((2, C), np.nan)]
+    parts = [cell(rng, 3), None, cell(rng)[:, :1], np.full((2, C), np.nan), cell(rng)]
     report = mk.data.check({"s": parts}, {"s": PLAIN}, valid={"s": [parts[0]]})
     assert report.missing["train"] == {"s": 2} and list(report.unreadable["train"]["s"]) == [3]
     assert report.duplicates[("train", "valid")] == {"s": 1, "row": 1}

@@ -1,5 +1,6 @@
 """Table: cells to numbers and ids, per-cell masks, what is learnt, and what is refused."""
 
+import csv
 import json
 
 import numpy as np
@@ -18,7 +19,7 @@ ROWS = {
     "height": [1.5, None, 2.5, 4.0],
     "year": [2001, 2001, None, 2001],
     "colour": ["red", "blue", "red", None],
-    "size": [3, 4.0, np.nan, 3],
+    "size": [3, 4, None, 3],
     "label": ["a", "b", "a", "b"],
 }
 # mean and deviation of 1.5, 2.5, 4; the year is constant; sizes are "3", "4".
@@ -42,7 +43,10 @@ def batch(data, split="train"):
 def sources(tmp_path):
     """The same rows as columns, DataFrame, CSV and JSONL."""
     frame = pandas.DataFrame(ROWS)
-    frame.to_csv(tmp_path / "rows.csv", index=False)
+    with (tmp_path / "rows.csv").open("w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(ROWS)
+        lines.writerows(zip(*ROWS.values(), strict=True))
     lines = [{k: v[i] for k, v in ROWS.items() if v[i] == v[i]} for i in range(4)]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
     arrays = {k: np.array(v, object) for k, v in ROWS.items()}
@@ -63,6 +67,15 @@ def test_every_source_gives_the_same_cells(tmp_path):
         assert spec.vocabularies == (("blue", "red"), ("3", "4"))
         assert spec.adapted and not SPEC.adapted
         assert from_json(to_json(data.modalities)) == data.modalities
+
+
+def test_whole_numbers_are_one_category_however_they_come():
+    cells = [3, 3.0, np.float32(3), np.int8(3), "3", b"3", " 3 ", True, 2.5]
+    data = mk.data.table({"c": cells}, {"facts": Table(categorical=("c",))})
+    assert data.modalities["facts"].vocabularies == (("2.5", "3", "True"),)
+    assert batch(data)[0][:, 0].tolist() == [2] * 7 + [3, 1]
+    data = mk.data.table({"c": [True, False]}, {"facts": Table(numeric=("c",))})
+    assert data.modalities["facts"].mean == (0.5,)
 
 
 def test_learnt_from_the_training_rows_alone_and_the_unknown_have_a_bucket():

@@ -32,13 +32,14 @@ SMALL = {
     ("vector", "lstm"): {"hidden_dim": 6},
     ("vector", "transformer"): {"hidden_dim": 8, "num_layers": 1, "num_heads": 2},
     ("table", "mlp"): {"hidden_dim": 6, "embedding_dim": 3},
-    ("table", "ft_transformer"): {
-        "variant": {"hidden_dim": 8, "num_heads": 2, "intermediate_dim": 12}
-    },
-    ("series", "tcn"): {"variant": {"filters": (6, 8), "kernel_size": 3}},
+    ("table", "ft_transformer"): {"hidden_dim": 8, "num_heads": 2, "intermediate_dim": 12},
+    ("series", "tcn"): {"filters": (6, 8), "kernel_size": 3},
     ("series", "lstm"): {"hidden_dim": 6},
     ("series", "patchtst"): {
-        "variant": {"hidden_dim": 8, "num_layers": 1, "num_heads": 2, "intermediate_dim": 12},
+        "hidden_dim": 8,
+        "num_layers": 1,
+        "num_heads": 2,
+        "intermediate_dim": 12,
         "patch_length": 4,
         "stride": 3,
     },

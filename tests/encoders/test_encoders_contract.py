@@ -48,10 +48,10 @@ CASES["table-ft_transformer-categories"] = (
     "table",
     "ft_transformer",
     mk.Table(categorical=("a", "b"), vocabularies=(("x",), ("u", "v"))),
-    {"variant": {"hidden_dim": 8, "num_layers": 1, "num_heads": 2}},
+    {"hidden_dim": 8, "num_layers": 1, "num_heads": 2},
 )
 CASES["series-tcn-pool"] = (
-    "series", "tcn", SPECS["series"], {"variant": {"filters": (6,)}, "pool": 4, "dropout": 0.5}
+    "series", "tcn", SPECS["series"], {"filters": (6,), "pool": 4, "dropout": 0.5}
 )  # fmt: skip
 CASES["series-bilstm"] = (
     "series",

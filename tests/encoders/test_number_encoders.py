@@ -77,7 +77,7 @@ def causal(x, kernel, dilation):
 
 
 def test_tcn_against_numpy():
-    model = series_tcn("s", SERIES, variant={"filters": (4, 4), "kernel_size": 3})
+    model = series_tcn("s", SERIES, filters=(4, 4), kernel_size=3)
     contract.randomize(model.trainable_variables)
     batch = random_batch("s", SERIES)
     w = weights_of(model)
@@ -98,7 +98,7 @@ def test_tcn_against_numpy():
 
 def test_tcn_sees_as_far_back_as_documented_and_nothing_ahead():
     modality = SERIES.replace(steps=40)
-    model = series_tcn("s", modality, variant={"filters": (6, 6), "kernel_size": 4})
+    model = series_tcn("s", modality, filters=(6, 6), kernel_size=4)
     contract.randomize(model.trainable_variables)
     field = 1 + 2 * (4 - 1) * (2**2 - 1)
     value = np.random.default_rng(0).standard_normal((1, 40, CHANNELS)).astype("float32")
@@ -264,10 +264,10 @@ def test_errors_teach():
     for encoder in ("lstm", "transformer"):
         with says(ValueError, "reads a sequence, and 'v' has no steps", "mk.Vector(size=..., step"):
             encoders.get(encoder, "v", SPECS["vector"])
-    with says(ValueError, "Unknown variant 'smal'", "Did you mean 'small'?", "'filters'"):
+    with says(ValueError, "Unknown variant 'smal'", "Did you mean 'small'?"):
         series_tcn("s", SERIES, variant="smal")
-    with says(ValueError, "A variant has no size 'filter'", "Did you mean 'filters'?"):
-        series_tcn("s", SERIES, variant={"filter": (8,)})
+    with says(ValueError, "The encoder has no argument 'filter'", "Did you mean 'filters'?"):
+        series_tcn("s", SERIES, filter=(8,))
     for modality in (mk.Table(numeric=("a",)), mk.Series(steps=5)):
         for encoder in encoders.ENCODERS[modality.kind]:
             with says(ValueError, "The modality 'x' must be adapted before a model is built"):

@@ -13,8 +13,8 @@ SPECS = {
     "frames": mk.Vector(size=3, steps=4),
 }
 SMALL = {
-    "facts": {"name": "ft_transformer", "variant": {"hidden_dim": 8, "intermediate_dim": 8}},
-    "motion": {"name": "tcn", "variant": {"filters": (8,)}},
+    "facts": {"name": "ft_transformer", "hidden_dim": 8, "intermediate_dim": 8},
+    "motion": {"name": "tcn", "filters": (8,)},
     "frames": {"name": "lstm", "hidden_dim": 4},
 }
 
