@@ -41,9 +41,6 @@ CASES["audio-mfcc"] = (
 )
 CASES["image-grey"] = ("image", "cnn", mk.Image(size=(9, 11), channels=1), {"filters": (8, 4, 8)})
 CASES["vector-mlp-steps"] = ("vector", "mlp", spec_of("vector", "lstm"), {"hidden_dim": 6})
-CASES["table-mlp-numbers"] = (
-    "table", "mlp", mk.Table(numeric=("a", "b"), mean=(0, 0), scale=(1, 1)), {"hidden_dim": 6}
-)  # fmt: skip
 CASES["table-ft_transformer-categories"] = (
     "table",
     "ft_transformer",
