@@ -10,7 +10,7 @@ from tests.experiments.test_real_data import check_result, run
 
 
 def test_hapt_quick(data_dir, tmp_path):
-    rows = ["acc_only", "late_transformer"]
+    rows = ["late_transformer"]
     arguments = ("--data", data_dir / "hapt", "--out", tmp_path, "--quick", "--seeds", "0")
     run("hapt", *arguments, "--rows", ",".join(rows))
     check_result(tmp_path, "hapt", [*rows, "majority"])
@@ -19,7 +19,7 @@ def test_hapt_quick(data_dir, tmp_path):
 
 
 def test_mfeat_quick(data_dir, tmp_path):
-    rows = ["mor_only", "all"]
+    rows = ["all"]
     arguments = ("--data", data_dir / "mfeat", "--out", tmp_path, "--quick", "--seeds", "0")
     run("mfeat", *arguments, "--rows", ",".join(rows))
     check_result(tmp_path, "mfeat", [*rows, "majority"])
