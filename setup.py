@@ -20,7 +20,6 @@ BENCH = [
 ]
 PLOT = ["matplotlib>=3.8", "pydot>=3"]
 DEV = [
-    "jax>=0.4",
     "pandas>=2.2",
     "pillow>=10",
     "pytest>=8",

@@ -18,7 +18,7 @@ import keras
 import tensorflow as tf
 
 from mmkeras.core import Modality
-from mmkeras.data.augment_series import SERIES
+from mmkeras.data import augment_series
 
 
 class _PassedSeed(keras.random.SeedGenerator):
@@ -113,7 +113,7 @@ OPS: dict[str, dict[str, Callable]] = {
         ),
     },
     "audio": {"time_shift": _time_shift, "noise": _noise},
-    "series": SERIES,
+    "series": augment_series.OPS,
 }
 
 

@@ -16,8 +16,9 @@ from mmkeras.core import Modality, checks
 _SLOWEST = 0.1  # share of the usual speed
 
 
-def _normal(shape: Any, seed: Any, sigma: float) -> Any:
-    return sigma * tf.random.stateless_normal(shape, tf.cast(seed, tf.int32))
+def _normal(seed: Any, value: Any, *shape: int) -> Any:
+    """Returns (B, *shape), standard normal."""
+    return tf.random.stateless_normal((tf.shape(value)[0], *shape), tf.cast(seed, tf.int32))
 
 
 def _jitter(modality: Modality, sigma: float = 0.05) -> Callable:
@@ -25,7 +26,7 @@ def _jitter(modality: Modality, sigma: float = 0.05) -> Callable:
     checks.real("sigma", sigma)
 
     def apply(value: Any, mask: Any, seed: Any) -> Any:
-        return value + _normal(tf.shape(value), seed, sigma)
+        return value + sigma * _normal(seed, value, *modality.shape)
 
     return apply
 
@@ -35,7 +36,7 @@ def _scaling(modality: Modality, sigma: float = 0.1) -> Callable:
     checks.real("sigma", sigma)
 
     def apply(value: Any, mask: Any, seed: Any) -> Any:
-        return value * (1.0 + _normal((tf.shape(value)[0], 1, modality.channels), seed, sigma))
+        return value * (1.0 + sigma * _normal(seed, value, 1, modality.channels))
 
     return apply
 
@@ -55,7 +56,7 @@ def _time_warp(modality: Modality, sigma: float = 0.2, knots: int = 4) -> Callab
     share = place - tf.cast(below, tf.float32)
 
     def apply(value: Any, mask: Any, seed: Any) -> Any:
-        speed = 1.0 + _normal((tf.shape(value)[0], knots), seed, sigma)
+        speed = 1.0 + sigma * _normal(seed, value, knots)
         speed = tf.maximum(speed, _SLOWEST)
         speed = tf.gather(speed, below, axis=1) * (1 - share) + (
             tf.gather(speed, below + 1, axis=1) * share
@@ -85,4 +86,4 @@ def _read(value: Any, mask: Any, time: Any) -> Any:
     return tf.where(total > 0, mixed, value)
 
 
-SERIES = {"jitter": _jitter, "scaling": _scaling, "time_warp": _time_warp}
+OPS = {"jitter": _jitter, "scaling": _scaling, "time_warp": _time_warp}
