@@ -7,7 +7,7 @@ from keras import ops
 
 from mmkeras.core import Modality, checks, register
 from mmkeras.encoders.base import PoolMask
-from mmkeras.layers import zero_masked
+from mmkeras.layers.masking import zero_masked
 
 
 def check_steps(name: str, modality: Modality) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from mmkeras.core import checks, register
-from mmkeras.layers import zero_masked
+from mmkeras.layers.masking import zero_masked
 
 
 class _Cells(keras.layers.Layer):

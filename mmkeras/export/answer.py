@@ -33,10 +33,9 @@ def _load_text_ops() -> None:
 
 
 def _decoded(value: Any) -> Any:
-    """Bytes of {"b64": ...}, at any depth of a list; numbers as they are."""
-    if isinstance(value, dict):
-        return base64.b64decode(value["b64"])
-    return [_decoded(part) for part in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [_decoded(v) for v in value]
+    return base64.b64decode(value["b64"]) if isinstance(value, dict) else value
 
 
 def _plain(value: Any) -> Any:

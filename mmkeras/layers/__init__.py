@@ -2,7 +2,7 @@
 
 from mmkeras.layers.absent import AbsentToken
 from mmkeras.layers.audio_features import MFCC, LogMel, SpecAugment
-from mmkeras.layers.masking import MeanToken, ZeroMasked, masked_mean, zero_masked
+from mmkeras.layers.masking import MeanToken, ZeroMasked, masked_mean
 from mmkeras.layers.positions import LearnedPositions
 from mmkeras.layers.transformer import TransformerBlock
 
@@ -16,5 +16,4 @@ __all__ = [
     "TransformerBlock",
     "ZeroMasked",
     "masked_mean",
-    "zero_masked",
 ]

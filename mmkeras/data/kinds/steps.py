@@ -137,7 +137,7 @@ def _csv(file: Any) -> np.ndarray:
 def learn(modality: Modality, column: Column) -> Modality:
     """Returns the modality with mean and scale of the steps that are there in the rows."""
     real = np.isfinite(column.items).all(axis=2)
-    counts = np.bincount(column.index, minlength=len(column.items))
+    counts = np.bincount(column.index.ravel(), minlength=len(column.items))
     weights = real * counts[:, None].astype(np.float64)
     if not weights.any():
         raise ValueError(

@@ -86,7 +86,7 @@ def _number(cell: bytes) -> float:
 
 def adapt(modality: Table, column: Column) -> Table:
     """Returns the modality with means, scales and vocabularies of the rows' cells."""
-    items = column.items[column.index]
+    items = column.items[column.index.ravel()]
     held = [[cell for cell in items[:, i] if cell] for i in range(items.shape[1])]
     for name, cells in zip(modality.columns, held, strict=True):
         if not cells:

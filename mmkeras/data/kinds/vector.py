@@ -52,7 +52,7 @@ def adapt(modality: Vector, column: Column) -> Vector:
     """Returns the modality with mean and scale of the complete rows (or steps)."""
     if modality.steps is not None:
         return steps.learn(modality, column)
-    values = column.items[column.index].astype("float64")
+    values = column.items[column.index.ravel()].astype("float64")
     values = values[np.isfinite(values).all(axis=1)]
     if not len(values):
         raise ValueError(
