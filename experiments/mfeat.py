@@ -18,7 +18,7 @@ import numpy as np
 import mmkeras as mk
 from experiments import common
 
-EPOCHS, BATCH, RATE = 40, 32, 2e-3
+EPOCHS, BATCH, RATE = 25, 32, 2e-3
 VIEWS = {"fou": 76, "fac": 216, "kar": 64, "zer": 47, "mor": 6}
 IMAGE = mk.Image(size=(16, 15), channels=1, augment={"translate": {"fraction": 0.06}})
 SPECS = {
@@ -30,7 +30,7 @@ SPECS = {
 }
 ENCODERS = {
     "picture": {"name": "cnn", "filters": (16, 32, 48)},
-    **dict.fromkeys(VIEWS, {"name": "mlp", "hidden_dim": 64, "dropout": 0.2}),
+    **dict.fromkeys(VIEWS, {"name": "mlp", "hidden_dim": 64, "dropout": 0.4}),
 }
 ROWS = {
     "picture_only": ("picture",),
@@ -73,9 +73,9 @@ def measure(data: mk.data.Data, folder: Path, seed: int, epochs: int) -> dict:
     model = mk.assemble(
         data.modalities,
         {name: ENCODERS[name] for name in data.modalities},
-        "concatenation",
+        "weighted_sum",
         {"digit": mk.heads.Classifier(data.classes)},
-        dropout=0.2,
+        dropout=0.3,
     )
     common.fit(
         model,
