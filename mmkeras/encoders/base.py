@@ -1,12 +1,30 @@
 """What every encoder function begins and ends with."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 from keras import ops
 
 from mmkeras.core import Modality, checks, register
-from mmkeras.layers import ZeroMasked
+from mmkeras.core.identifiers import nearest
+from mmkeras.layers import LearnedPositions, ZeroMasked
+
+
+def sizes_of(variants: Mapping[str, dict], variant: str, given: Mapping[str, Any]) -> dict:
+    """Returns the sizes of a variant, those given by name in their place.
+
+    Raises:
+        ValueError: the variant, or the name of a size, is not in the table.
+    """
+    if variant not in variants:
+        raise ValueError(f"Unknown variant {variant!r}. {nearest(variant, variants)}")
+    for name in given:
+        if name not in variants[variant]:
+            raise ValueError(
+                f"The encoder has no argument {name!r}. {nearest(name, variants[variant])}"
+            )
+    return {**variants[variant], **given}
 
 
 def begin(name: str, modality: Modality) -> tuple[dict, Any, Any]:
@@ -28,6 +46,28 @@ def end(name: str, kind: str, inputs: dict, tokens: Any, mask: Any) -> keras.Mod
     """Returns the Functional model, tokens zeroed behind the mask."""
     tokens = ZeroMasked(name=f"{name}_tokens")(tokens, mask)
     return keras.Model(inputs, {"tokens": tokens, "mask": mask}, name=f"{name}_{kind}")
+
+
+def end_grid(
+    name: str, kind: str, inputs: dict, x: Any, present: Any, dropout: float = 0.0
+) -> keras.Model:
+    """Returns the model of a picture's feature map (B, H, W, D): H * W tokens with positions."""
+    if dropout:
+        x = keras.layers.SpatialDropout2D(dropout, name=f"{name}_dropout")(x)
+    num_tokens = x.shape[1] * x.shape[2]
+    tokens = keras.layers.Reshape((num_tokens, x.shape[-1]), name=f"{name}_grid")(x)
+    tokens = LearnedPositions(num_tokens, name=f"{name}_positions")(tokens)
+    mask = GridMask(num_tokens, name=f"{name}_grid_mask")(present)
+    return end(name, kind, inputs, tokens, mask)
+
+
+def check_size(name: str, size: tuple[int, int], stride: int, advice: str) -> None:
+    """Raises unless a picture of `size` is at least `stride` pixels on each side."""
+    if min(size) < stride:
+        raise ValueError(
+            f"A picture of {size} is too small for the encoder of {name!r}: each side must be at "
+            f"least {stride} pixels. {advice}"
+        )
 
 
 @register

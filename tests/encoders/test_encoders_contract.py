@@ -27,9 +27,18 @@ CASES = {
     for kind, table in ENCODERS.items()
     for name in table
 }
-CASES["text-bilstm"] = (
-    "text", "lstm", SPECS["text"], {"embedding_dim": 5, "hidden_dim": 3, "bidirectional": True}
-)  # fmt: skip
+CASES["text-bert"] = (
+    "text",
+    "transformer",
+    SPECS["text"].replace(vocabulary=(*VOCABULARY[:2], "[SEP]", *VOCABULARY[2:]), segments=2),
+    {**SMALL["text", "transformer"], "normalize_first": False},
+)
+CASES["image-resnet50"] = (
+    "image",
+    "resnet",
+    SPECS["image"],
+    {"filters": (4, 8), "depths": (1, 1), "bottleneck": True, "stem_pool": True},
+)
 CASES["audio-mfcc"] = (
     "audio",
     "cnn",
@@ -241,7 +250,6 @@ def lengthened(case, more):
 @pytest.mark.parametrize("case", [c for c in CASES if c.startswith("text-")])
 def test_padding_invariance(case, more):
     model, longer = lengthened(case, more)
-    length = SPECS["text"].length
     short = random_batch(NAME, SPECS["text"])
     pad = ((0, 0), (0, more))
     long = {
@@ -249,6 +257,7 @@ def test_padding_invariance(case, more):
         f"{NAME}_mask": np.pad(short[f"{NAME}_mask"], pad),
     }
     expected, found = call(model, short), call(longer, long)
+    length = expected["mask"].shape[1]  # shorter where the encoder pools
     assert not found["mask"][:, length:].any()
     assert np.all(found["tokens"][:, length:] == 0.0)
     contract.assert_close({k: v[:, :length] for k, v in found.items()}, expected, 1e-5)
