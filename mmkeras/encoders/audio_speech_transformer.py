@@ -10,29 +10,13 @@ from mmkeras.encoders.base import begin, end, sizes_of
 from mmkeras.encoders.convolution import masked_conv
 from mmkeras.layers import LearnedPositions, TransformerBlock, ZeroMasked
 
-VARIANTS = {
-    "small": {
-        "filters": 16,
-        "hidden_dim": 64,
-        "num_layers": 2,
-        "num_heads": 4,
-        "intermediate_dim": 128,
-    },
-    "base": {
-        "filters": 64,
-        "hidden_dim": 256,
-        "num_layers": 6,
-        "num_heads": 4,
-        "intermediate_dim": 1024,
-    },
-    "big": {
-        "filters": 64,
-        "hidden_dim": 256,
-        "num_layers": 12,
-        "num_heads": 4,
-        "intermediate_dim": 2048,
-    },
+_SIZES = ("filters", "hidden_dim", "num_layers", "num_heads", "intermediate_dim")
+_TABLE = {
+    "small": (16, 64, 2, 4, 128),
+    "base": (64, 256, 6, 4, 1024),
+    "big": (64, 256, 12, 4, 2048),
 }
+VARIANTS = {name: dict(zip(_SIZES, sizes, strict=True)) for name, sizes in _TABLE.items()}
 
 
 def audio_speech_transformer(

@@ -27,7 +27,7 @@ def audio_wave_cnn(
     dropout: float = 0.0,
     **sizes: Any,
 ) -> keras.Model:
-    """A long first filter of stride 4 over the samples, then stages of short ones (Dai et al. 2017).
+    """A long first filter of stride 4, then stages of short ones (Dai et al. 2017).
 
     Every stage but the last ends with max pooling by 4. Deviations: group normalisation over the
     real samples instead of batch normalisation; the residual M34 is left out; global pooling is

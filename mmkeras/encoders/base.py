@@ -131,3 +131,34 @@ class PoolMask(keras.layers.Layer):
     def get_config(self) -> dict:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "stride": self.stride}
+
+
+@register
+class SegmentIds(keras.layers.Layer):
+    """Number of the segment of each token: how many separators stand before it.
+
+    Args:
+        segments: number of segments; what follows the last counts to it.
+        separator: id of the separator, which belongs to the segment that it ends.
+
+    Call arguments: int (B, L). Returns int32 (B, L) below `segments`.
+    """
+
+    def __init__(self, segments: int, separator: int, **kwargs: Any) -> None:
+        """Stores the arguments."""
+        super().__init__(autocast=False, **kwargs)
+        self.segments = checks.whole("segments", segments)
+        self.separator = checks.whole("separator", separator, 0)
+
+    def call(self, ids: Any) -> Any:
+        """Returns the numbers."""
+        ends = ops.cast(ops.equal(ids, self.separator), "int32")
+        return ops.minimum(ops.cumsum(ends, axis=1) - ends, self.segments - 1)
+
+    def compute_output_spec(self, ids: Any) -> keras.KerasTensor:
+        """(B, L) int32."""
+        return keras.KerasTensor(ids.shape, "int32")
+
+    def get_config(self) -> dict:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "segments": self.segments, "separator": self.separator}

@@ -8,17 +8,18 @@ from mmkeras.core import Image
 from mmkeras.encoders.base import GridMask, ScalePixels, begin, end, sizes_of
 from mmkeras.layers import LearnedPositions, TransformerBlock
 
-# "Ti" and "S" are of Touvron et al. 2021 and Steiner et al. 2022.
-VARIANTS = {
-    "small": {"patch": 8, "hidden_dim": 64, "num_layers": 4, "num_heads": 4, "intermediate_dim": 128},
-    "Ti/16": {"patch": 16, "hidden_dim": 192, "num_layers": 12, "num_heads": 3, "intermediate_dim": 768},
-    "S/16": {"patch": 16, "hidden_dim": 384, "num_layers": 12, "num_heads": 6, "intermediate_dim": 1536},
-    "B/16": {"patch": 16, "hidden_dim": 768, "num_layers": 12, "num_heads": 12, "intermediate_dim": 3072},
-    "B/32": {"patch": 32, "hidden_dim": 768, "num_layers": 12, "num_heads": 12, "intermediate_dim": 3072},
-    "L/16": {"patch": 16, "hidden_dim": 1024, "num_layers": 24, "num_heads": 16, "intermediate_dim": 4096},
-    "L/32": {"patch": 32, "hidden_dim": 1024, "num_layers": 24, "num_heads": 16, "intermediate_dim": 4096},
-    "H/14": {"patch": 14, "hidden_dim": 1280, "num_layers": 32, "num_heads": 16, "intermediate_dim": 5120},
-}  # fmt: skip
+_SIZES = ("patch", "hidden_dim", "num_layers", "num_heads", "intermediate_dim")
+_TABLE = {
+    "small": (8, 64, 4, 4, 128),
+    "Ti/16": (16, 192, 12, 3, 768),  # Touvron et al. 2021
+    "S/16": (16, 384, 12, 6, 1536),  # Steiner et al. 2022
+    "B/16": (16, 768, 12, 12, 3072),
+    "B/32": (32, 768, 12, 12, 3072),
+    "L/16": (16, 1024, 24, 16, 4096),
+    "L/32": (32, 1024, 24, 16, 4096),
+    "H/14": (14, 1280, 32, 16, 5120),
+}
+VARIANTS = {name: dict(zip(_SIZES, sizes, strict=True)) for name, sizes in _TABLE.items()}
 
 
 def image_vit(

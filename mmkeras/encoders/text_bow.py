@@ -24,7 +24,7 @@ def text_bow(
     embeddings: Any = None,
     **sizes: Any,
 ) -> keras.Model:
-    """The mean of the word vectors, then dense layers: a deep averaging network (Iyyer et al. 2015).
+    """The mean of the word vectors, then dense layers (Iyyer et al. 2015).
 
     Deviations: ReLU as its non-linearity; words are dropped by `augment={"word_dropout": {}}` of
     the spec.

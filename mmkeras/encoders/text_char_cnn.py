@@ -9,12 +9,17 @@ from mmkeras.encoders.base import begin, end, sizes_of
 from mmkeras.encoders.convolution import masked_conv
 from mmkeras.layers import LearnedPositions, ZeroMasked
 
-_KERNELS, _POOLS = (7, 7, 3, 3, 3, 3), (3, 3, 1, 1, 1, 3)
+_PAPER = {"embedding_dim": 69, "kernels": (7, 7, 3, 3, 3, 3), "pools": (3, 3, 1, 1, 1, 3)}
 VARIANTS = {
-    "small": {"embedding_dim": 16, "filters": (64, 64, 64), "kernels": (7, 3, 3), "pools": (2, 2, 1)},
-    "zhang_small": {"embedding_dim": 69, "filters": (256,) * 6, "kernels": _KERNELS, "pools": _POOLS},
-    "zhang_large": {"embedding_dim": 69, "filters": (1024,) * 6, "kernels": _KERNELS, "pools": _POOLS},
-}  # fmt: skip
+    "small": {
+        "embedding_dim": 16,
+        "filters": (64, 64, 64),
+        "kernels": (7, 3, 3),
+        "pools": (2, 2, 1),
+    },
+    "zhang_small": {"filters": (256,) * 6, **_PAPER},
+    "zhang_large": {"filters": (1024,) * 6, **_PAPER},
+}
 
 
 def text_char_cnn(

@@ -3,24 +3,24 @@
 from typing import Any
 
 import keras
-from keras import ops
 
-from mmkeras.core import Text, register
-from mmkeras.core.checks import whole
-from mmkeras.encoders.base import begin, end, sizes_of
+from mmkeras.core import Text
+from mmkeras.encoders.base import SegmentIds, begin, end, sizes_of
 from mmkeras.encoders.word_vectors import word_embedding
 from mmkeras.layers import LearnedPositions, TransformerBlock
 
-# BERT's sizes: Devlin et al. 2019 ("base", "large") and Turc et al. 2019.
-VARIANTS = {
-    "small": {"hidden_dim": 64, "num_layers": 2, "num_heads": 4, "intermediate_dim": None},
-    "bert_tiny": {"hidden_dim": 128, "num_layers": 2, "num_heads": 2, "intermediate_dim": None},
-    "bert_mini": {"hidden_dim": 256, "num_layers": 4, "num_heads": 4, "intermediate_dim": None},
-    "bert_small": {"hidden_dim": 512, "num_layers": 4, "num_heads": 8, "intermediate_dim": None},
-    "bert_medium": {"hidden_dim": 512, "num_layers": 8, "num_heads": 8, "intermediate_dim": None},
-    "bert_base": {"hidden_dim": 768, "num_layers": 12, "num_heads": 12, "intermediate_dim": None},
-    "bert_large": {"hidden_dim": 1024, "num_layers": 24, "num_heads": 16, "intermediate_dim": None},
+_SIZES = ("hidden_dim", "num_layers", "num_heads", "intermediate_dim")
+# BERT's: Devlin et al. 2019 ("base", "large"), Turc et al. 2019 (the others).
+_TABLE = {
+    "small": (64, 2, 4, None),
+    "bert_tiny": (128, 2, 2, 512),
+    "bert_mini": (256, 4, 4, 1024),
+    "bert_small": (512, 4, 8, 2048),
+    "bert_medium": (512, 8, 8, 2048),
+    "bert_base": (768, 12, 12, 3072),
+    "bert_large": (1024, 24, 16, 4096),
 }
+VARIANTS = {name: dict(zip(_SIZES, sizes, strict=True)) for name, sizes in _TABLE.items()}
 
 
 def text_transformer(
@@ -80,34 +80,3 @@ def text_transformer(
     if normalize_first:
         x = keras.layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm")(x)
     return end(name, "transformer", inputs, x, mask)
-
-
-@register
-class SegmentIds(keras.layers.Layer):
-    """Number of the segment of each token: how many separators stand before it.
-
-    Args:
-        segments: number of segments; what follows the last counts to it.
-        separator: id of the separator, which belongs to the segment that it ends.
-
-    Call arguments: int (B, L). Returns int32 (B, L) below `segments`.
-    """
-
-    def __init__(self, segments: int, separator: int, **kwargs: Any) -> None:
-        """Stores the arguments."""
-        super().__init__(autocast=False, **kwargs)
-        self.segments = whole("segments", segments)
-        self.separator = whole("separator", separator, 0)
-
-    def call(self, ids: Any) -> Any:
-        """Returns the numbers."""
-        ends = ops.cast(ops.equal(ids, self.separator), "int32")
-        return ops.minimum(ops.cumsum(ends, axis=1) - ends, self.segments - 1)
-
-    def compute_output_spec(self, ids: Any) -> keras.KerasTensor:
-        """(B, L) int32."""
-        return keras.KerasTensor(ids.shape, "int32")
-
-    def get_config(self) -> dict:
-        """Returns the constructor's arguments."""
-        return {**super().get_config(), "segments": self.segments, "separator": self.separator}
