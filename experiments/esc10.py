@@ -157,10 +157,10 @@ def main() -> None:
     args = common.arguments(
         __doc__,
         rows={"default": ",".join(ROWS), "help": "which rows"},
-        folds={"default": "", "help": "which folds are left out, e.g. 4 (default: each in turn)"},
+        tune={"action": "store_true", "help": "leave out the last fold alone"},
     )
     parts = folds(Path(args.data), convert(Path(args.data), args.out / "wav"), args.quick)
-    chosen = args.folds.split(",") if args.folds else list(parts)[: 1 if args.quick else None]
+    chosen = list(parts)[-1:] if args.quick or args.tune else list(parts)
     results = common.Results("esc10", args)
     best = (-1.0, None, None)
     for name in args.rows.split(","):

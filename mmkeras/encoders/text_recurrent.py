@@ -34,8 +34,10 @@ def text_lstm(
     Returns:
         Functional model to tokens (B, L, D) and the mask (B, L).
     """
-    sizes = (embedding_dim, hidden_dim, dropout)
-    return _encoder("lstm", name, modality, bidirectional, embeddings, *sizes)
+    inputs, ids, mask = begin(name, modality)
+    x = _words(name, modality, ids, embedding_dim, dropout, embeddings)
+    layer = recurrent("lstm", hidden_dim, bidirectional, name)
+    return end(name, "lstm", inputs, layer(x, mask=mask), mask)
 
 
 def text_bilstm(name: str, modality: Text, **arguments: Any) -> keras.Model:
@@ -58,23 +60,13 @@ def text_gru(
     The reset gate acts after the product with the state, with a bias of its own, as in cuDNN.
     Arguments and return as of `text_lstm`.
     """
-    sizes = (embedding_dim, hidden_dim, dropout)
-    return _encoder("gru", name, modality, bidirectional, embeddings, *sizes)
-
-
-def _encoder(
-    kind: str,
-    name: str,
-    modality: Text,
-    bidirectional: bool,
-    embeddings: Any,
-    embedding_dim: int,
-    hidden_dim: int,
-    dropout: float,
-) -> keras.Model:
     inputs, ids, mask = begin(name, modality)
-    x = word_embedding(name, modality, ids, embedding_dim, embeddings)
-    if dropout:
-        x = keras.layers.Dropout(dropout, name=f"{name}_dropout")(x)
-    layer = recurrent(kind, hidden_dim, bidirectional, name)
-    return end(name, kind, inputs, layer(x, mask=mask), mask)
+    x = _words(name, modality, ids, embedding_dim, dropout, embeddings)
+    layer = recurrent("gru", hidden_dim, bidirectional, name)
+    return end(name, "gru", inputs, layer(x, mask=mask), mask)
+
+
+def _words(name: str, modality: Text, ids: Any, dim: int, dropout: float, embeddings: Any) -> Any:
+    """Word vectors, some of their numbers dropped while training."""
+    x = word_embedding(name, modality, ids, dim, embeddings)
+    return keras.layers.Dropout(dropout, name=f"{name}_dropout")(x) if dropout else x

@@ -422,7 +422,7 @@ def test_every_op_of_rand_augment(name, channels, rng):
         assert changed or (name == "color" and channels == 1)
 
 
-def test_rand_augment_of_strength_zero_draws_per_picture(rng):
+def test_rand_augment_draws_per_picture(rng):
     spec = Image(size=(12, 16), augment={"rand_augment": {"num_ops": 1, "magnitude": 0.6}})
     picture = rng.integers(40, 200, (12, 16, 3)).astype("uint8")
     out = augmenter(spec)(np.repeat(picture[None], 40, axis=0), np.ones(40, bool), seed(1)).numpy()
