@@ -338,7 +338,7 @@ def test_parts_of_a_batch_are_augmented_as_the_whole(columns):
 
     To the last bit, but for sounds: the sums of a Fourier transform round by the batch.
     """
-    parts = 4
+    parts = 2
     rng = np.random.default_rng(1)
     rows = {name: (columns[name] * 2)[:8] for name in ("image", "audio")}
     # Rows of different lengths, so that the longest text of a part is not that of the batch.

