@@ -19,7 +19,10 @@ BENCH = [
     "torch>=2.6",
 ]
 PLOT = ["matplotlib>=3.8", "pydot>=3"]
+# Reading Ogg Vorbis and other sounds for a one-off conversion to WAV.
+SOUND = ["soundfile>=0.13"]
 DEV = [
+    "jax>=0.5",
     "pandas>=2.2",
     "pillow>=10",
     "pytest>=8",
@@ -27,6 +30,7 @@ DEV = [
     "ruff>=0.9",
     "scipy>=1.12",
     *PLOT,
+    *SOUND,
 ]
 
 setup(
@@ -55,6 +59,7 @@ setup(
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "plot": PLOT,
         "serving": SERVING,
+        "sound": SOUND,
     },
     classifiers=[
         "Development Status :: 3 - Alpha",

@@ -138,6 +138,7 @@ def fit(
     rate: float,
     weight_decay: float,
     samples: bool,
+    mix: dict | None = None,
 ) -> None:
     """Trains with AdamW, 5 % warm-up, cosine decay and clipping; saves the last model.
 
@@ -149,6 +150,7 @@ def fit(
         rate: the highest learning rate.
         weight_decay: of all weights.
         samples: whether TensorBoard gets samples of the validation rows.
+        mix: MixUp or CutMix, as of `data.train`.
     """
     steps = epochs * (len(data.splits["train"]) // batch)
     schedule = keras.optimizers.schedules.CosineDecay(
@@ -156,7 +158,7 @@ def fit(
     )
     model.compile(keras.optimizers.AdamW(schedule, weight_decay=weight_decay), clip_norm=1.0)
     model.fit(
-        data.train(batch),
+        data.train(batch, mix=mix),
         validation_data=data.valid(256),
         epochs=epochs,
         verbose=2,

@@ -1,123 +1,37 @@
 """Seeded augmentation of decoded batches, as the modality's `augment` says; training only.
 
-Randomness comes from the seed that is passed and from nothing else, so a batch of a given epoch
-and position is always augmented alike. Absent samples stay untouched behind their mask.
+Randomness comes from the draws that are passed and from nothing else, so a row of a given epoch and
+place in the global batch is always augmented alike, by however many readers. Absent samples stay
+untouched behind their mask; masks stay as they are.
 
-Images (Keras layers, on uint8 0..255, borders filled with black): `flip` (horizontal; `mode`),
-`translate` (`fraction`), `rotate` (`fraction` of a full turn), `zoom` (`fraction`), `brightness`
-and `contrast` (`fraction`); `random_resized_crop` (`scale`, `ratio`) comes first, while the picture
-is decoded (`mmkeras.data.crop`). Audio: `time_shift` (`seconds`, zeros come in), `noise` (white, at
-`snr_db`); `spec_augment` acts on the spectrogram and is a layer of the audio encoders. Series: see
-`mmkeras.data.augment_series`.
+Images (uint8 0..255, what is cut out or comes in is black): `mmkeras.data.augment_image`, and
+`random_resized_crop` (`scale`, `ratio`), which comes first, while the picture is decoded
+(`mmkeras.data.crop`). Audio: `mmkeras.data.augment_audio`, and `spec_augment`, which acts on the
+spectrogram and is a layer of the audio encoders. Text: `mmkeras.data.augment_text`, of which
+`character_noise` comes first, before the text is cut into tokens. Series:
+`mmkeras.data.augment_series`. Batches with their labels:
+`mmkeras.data.mix`.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from mmkeras.core import Modality
-from mmkeras.data import augment_series
-
-
-class _PassedSeed(keras.random.SeedGenerator):
-    """Lets Keras' random layers draw from a seed tensor instead of a stateful variable."""
-
-    def __new__(cls, seed: Any) -> "_PassedSeed":
-        """Skips the base class's tracking, which would make a variable."""
-        return object.__new__(cls)
-
-    def __init__(self, seed: Any) -> None:
-        object.__setattr__(self, "seed", seed)
-        object.__setattr__(self, "draws", 0)
-
-    def next(self, ordered: bool = True) -> Any:
-        """Returns a new seed at every call, a function of the passed one and the count."""
-        object.__setattr__(self, "draws", self.draws + 1)
-        return self.seed + tf.constant([0, self.draws], tf.uint32)
-
-
-def _keras_layer(make: Callable[..., Any]) -> Callable:
-    def op(modality: Modality, **arguments: Any) -> Callable:
-        layer = make(**arguments)
-
-        def apply(value: Any, mask: Any, seed: Any) -> Any:
-            pixels = tf.cast(value, tf.float32)
-            draw = layer.get_random_transformation(pixels, training=True, seed=_PassedSeed(seed))
-            return tf.saturate_cast(
-                tf.round(layer.transform_images(pixels, draw, training=True)), tf.uint8
-            )
-
-        return apply
-
-    return op
-
-
-_BLACK = {"fill_mode": "constant", "fill_value": 0.0, "dtype": "float32"}
-_BYTES = {"value_range": (0, 255), "dtype": "float32"}
-
-
-def _time_shift(modality: Modality, seconds: float = 0.1) -> Callable:
-    """Moves the wave by up to +-`seconds`; what leaves is lost, zeros come in."""
-    limit = round(seconds * modality.rate_hz)
-
-    def apply(value: Any, mask: Any, seed: Any) -> Any:
-        batch, size = tf.shape(value)[0], modality.num_samples
-        shift = tf.random.stateless_uniform(
-            (batch, 1), tf.cast(seed, tf.int32), -limit, limit + 1, dtype=tf.int32
-        )
-        source = tf.range(size)[None, :] - shift
-        inside = (source >= 0) & (source < size)
-        moved = tf.gather(value, tf.clip_by_value(source, 0, size - 1), batch_dims=1)
-        return tf.where(inside, moved, 0.0)
-
-    return apply
-
-
-def _noise(modality: Modality, snr_db: float = 20.0) -> Callable:
-    """Adds white noise at `snr_db` decibels below the power of each sample's real part."""
-
-    def apply(value: Any, mask: Any, seed: Any) -> Any:
-        real = tf.cast(mask, tf.float32)
-        count = tf.maximum(tf.reduce_sum(real, axis=1, keepdims=True), 1.0)
-        power = tf.reduce_sum(value**2 * real, axis=1, keepdims=True) / count
-        noise = tf.random.stateless_normal(tf.shape(value), tf.cast(seed, tf.int32))
-        return value + noise * tf.sqrt(power * 10.0 ** (-snr_db / 10.0))
-
-    return apply
-
-
-def _both(fraction: Any) -> Any:
-    """The same way down and up; of one number, Keras 3.15 would only raise the contrast."""
-    return fraction if isinstance(fraction, list | tuple) else (fraction, fraction)
-
+from mmkeras.data import augment_audio, augment_image, augment_series, augment_text
+from mmkeras.data.draws import Draws
 
 OPS: dict[str, dict[str, Callable]] = {
-    "image": {
-        "flip": _keras_layer(
-            lambda mode="horizontal": keras.layers.RandomFlip(mode, dtype="float32")
-        ),
-        "translate": _keras_layer(
-            lambda fraction=0.1: keras.layers.RandomTranslation(fraction, fraction, **_BLACK)
-        ),
-        "rotate": _keras_layer(
-            lambda fraction=0.05: keras.layers.RandomRotation(fraction, **_BLACK)
-        ),
-        "zoom": _keras_layer(lambda fraction=0.1: keras.layers.RandomZoom(fraction, **_BLACK)),
-        "brightness": _keras_layer(
-            lambda fraction=0.2: keras.layers.RandomBrightness(fraction, **_BYTES)
-        ),
-        "contrast": _keras_layer(
-            lambda fraction=0.2: keras.layers.RandomContrast(_both(fraction), **_BYTES)
-        ),
-    },
-    "audio": {"time_shift": _time_shift, "noise": _noise},
+    "image": augment_image.OPS,
+    "audio": augment_audio.OPS,
+    "text": augment_text.OPS,
     "series": augment_series.OPS,
 }
 
 
-def _op(make: Callable, modality: Modality, name: str) -> Callable:
+def made(make: Callable, modality: Modality, name: str) -> Callable:
+    """Returns an augmentation with the arguments of the spec, or raises what is wrong with them."""
     try:
         return make(modality, **modality.augment[name])
     except (TypeError, ValueError) as error:
@@ -128,16 +42,16 @@ def _op(make: Callable, modality: Modality, name: str) -> Callable:
 
 
 def augmenter(modality: Modality) -> Callable | None:
-    """Returns `(value, mask, seed uint32 (2,)) -> value` for a decoded batch, or None."""
+    """Returns `(value, mask, draws) -> value` for a decoded batch, or None."""
     table = OPS.get(modality.kind, {})
     chosen = getattr(modality, "augment", {})
-    ops = [_op(table[name], modality, name) for name in chosen if name in table]
+    ops = [made(table[name], modality, name) for name in chosen if name in table]
     if not ops:
         return None
 
-    def apply(value: Any, mask: Any, seed: Any) -> Any:
+    def apply(value: Any, mask: Any, draws: Draws) -> Any:
         for number, op in enumerate(ops):
-            value = op(value, mask, seed + tf.constant([1000 * (number + 1), 0], tf.uint32))
+            value = op(value, mask, draws.fold(1000 * (number + 1)))
         real = tf.reshape(
             mask, tf.concat([tf.shape(mask), [1] * (len(value.shape) - len(mask.shape))], 0)
         )

@@ -12,21 +12,17 @@ from typing import Any
 import tensorflow as tf
 
 from mmkeras.core import Modality, checks
+from mmkeras.data.draws import Draws
 
 _SLOWEST = 0.1  # share of the usual speed
-
-
-def _normal(seed: Any, value: Any, *shape: int) -> Any:
-    """Returns (B, *shape), standard normal."""
-    return tf.random.stateless_normal((tf.shape(value)[0], *shape), tf.cast(seed, tf.int32))
 
 
 def _jitter(modality: Modality, sigma: float = 0.05) -> Callable:
     """Adds white noise to every step of every channel."""
     checks.real("sigma", sigma)
 
-    def apply(value: Any, mask: Any, seed: Any) -> Any:
-        return value + sigma * _normal(seed, value, *modality.shape)
+    def apply(value: Any, mask: Any, draws: Draws) -> Any:
+        return value + sigma * draws.normal(tf.shape(value)[0], *modality.shape)
 
     return apply
 
@@ -35,8 +31,8 @@ def _scaling(modality: Modality, sigma: float = 0.1) -> Callable:
     """Multiplies every channel by a factor of its own, the same at all steps."""
     checks.real("sigma", sigma)
 
-    def apply(value: Any, mask: Any, seed: Any) -> Any:
-        return value * (1.0 + sigma * _normal(seed, value, 1, modality.channels))
+    def apply(value: Any, mask: Any, draws: Draws) -> Any:
+        return value * (1.0 + sigma * draws.normal(tf.shape(value)[0], 1, modality.channels))
 
     return apply
 
@@ -55,8 +51,8 @@ def _time_warp(modality: Modality, sigma: float = 0.2, knots: int = 4) -> Callab
     below = tf.clip_by_value(tf.cast(tf.floor(place), tf.int32), 0, knots - 2)
     share = place - tf.cast(below, tf.float32)
 
-    def apply(value: Any, mask: Any, seed: Any) -> Any:
-        speed = 1.0 + sigma * _normal(seed, value, knots)
+    def apply(value: Any, mask: Any, draws: Draws) -> Any:
+        speed = 1.0 + sigma * draws.normal(tf.shape(value)[0], knots)
         speed = tf.maximum(speed, _SLOWEST)
         speed = tf.gather(speed, below, axis=1) * (1 - share) + (
             tf.gather(speed, below + 1, axis=1) * share

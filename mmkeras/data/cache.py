@@ -29,10 +29,11 @@ def decoded(modality: Modality, column: Column, folder: str | os.PathLike | None
 
     Args:
         modality: its adapted spec.
-        column: raw items, files, or tensors (which are returned as they are).
+        column: raw items, files, or tensors (which are returned as they are, as are texts whose
+            characters are changed before they are cut into tokens).
         folder: where to keep them; in memory when None.
     """
-    if column.form == "decoded":
+    if column.form == "decoded" or "character_noise" in getattr(modality, "augment", {}):
         return column
     if folder is None:
         parts = zip(*_batches(modality, column), strict=True)

@@ -5,6 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from mmkeras.core import Image, checks
+from mmkeras.data.draws import Draws
 
 
 class RandomResizedCrop:
@@ -30,11 +31,11 @@ class RandomResizedCrop:
                 f"Received: {sorted(given)}. Leave them out."
             )
 
-    def draw(self, batch: Any, seed: Any) -> Any:
+    def draw(self, batch: Any, draws: Draws) -> Any:
         """Returns float32 (batch, 4): area share, aspect, and position from top and left."""
         low = (self.scale[0], tf.math.log(self.ratio[0]), 0.0, 0.0)
         high = (self.scale[1], tf.math.log(self.ratio[1]), 1.0, 1.0)
-        drawn = tf.random.stateless_uniform((batch, 4), tf.cast(seed, tf.int32))
+        drawn = draws.uniform(batch, 4)
         drawn = tf.stack(low) + drawn * (tf.stack(high) - tf.stack(low))
         return tf.concat([drawn[:, :1], tf.exp(drawn[:, 1:2]), drawn[:, 2:]], axis=1)
 
@@ -55,11 +56,13 @@ class RandomResizedCrop:
         start = tf.floor(drawn[..., 2:] * (size - crop + 1.0))
         return tf.cast(tf.concat([tf.minimum(start, size - crop), crop], axis=-1), tf.int32)
 
-    def recrop(self, pictures: Any, seed: Any) -> Any:
+    def recrop(self, pictures: Any, draws: Draws) -> Any:
         """Crops pictures (B, H, W, C) that are decoded already, bilinearly, back to their size."""
         batch = tf.shape(pictures)[0]
         size = tf.constant(self.size)
-        box = tf.cast(self.box(self.draw(batch, seed), tf.tile(size[None], (batch, 1))), tf.float32)
+        box = tf.cast(
+            self.box(self.draw(batch, draws), tf.tile(size[None], (batch, 1))), tf.float32
+        )
         edges = tf.concat([box[:, :2], box[:, :2] + box[:, 2:] - 1.0], axis=1)
         edges /= tf.maximum(tf.cast(tf.tile(size, (2,)), tf.float32) - 1.0, 1.0)
         cut = tf.image.crop_and_resize(pictures, edges, tf.range(batch), self.size)

@@ -1,7 +1,7 @@
 """`Data`: adapted modalities, targets and splits, and the tf.data pipelines over them."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,9 @@ from mmkeras.core import Modality, Target, checks
 from mmkeras.data.augment import augmenter
 from mmkeras.data.cache import decoded
 from mmkeras.data.columns import Column
+from mmkeras.data.draws import Draws
 from mmkeras.data.kinds import encode
+from mmkeras.data.mix import mixer
 from mmkeras.data.options import tuned_map
 from mmkeras.data.reader import Reader
 
@@ -72,6 +74,7 @@ class Data:
         *,
         shuffle: bool = True,
         augment: bool = True,
+        mix: Mapping[str, Mapping] | None = None,
         shard: tuple[int, int] = (0, 1),
     ) -> tf.data.Dataset:
         """Returns full batches `(x, y)` of the training rows, in a new order every epoch.
@@ -90,11 +93,14 @@ class Data:
             batch_size: rows per global batch.
             shuffle: False keeps the rows' order.
             augment: False leaves the modalities' `augment` out.
+            mix: MixUp or CutMix, e.g. `{"mixup": {"alpha": 0.2}}`; labels become soft. See
+                `mmkeras.data.mix`.
             shard: (i, n): the i-th of n equal parts of every global batch, for n readers; the
-                same rows as one reader's, with augmentation drawn for each shard by itself.
+                same rows, augmented alike, as one reader's.
 
         Raises:
-            ValueError: there are fewer rows than `batch_size`, or it does not divide by n.
+            ValueError: there are fewer rows than `batch_size`, or it does not divide by n, or (to
+                be mixed) a part is odd; or the data cannot be mixed.
         """
         count = len(self._split("train"))
         batch_size = checks.whole("batch_size", batch_size)
@@ -105,7 +111,7 @@ class Data:
                 f"`batch_size` must not exceed the number of training rows. Received: "
                 f"batch_size={batch_size}, rows={count}. Choose a smaller batch."
             )
-        load = self._loader("train", augment)
+        load = self._loader("train", augment, mix)
 
         def order_of(number: Any) -> Any:
             """Rows of an epoch, in its order."""
@@ -118,10 +124,19 @@ class Data:
             """Rows and seed of the batch `step` of an epoch."""
             size = batch_size // shard[1]
             start = tf.cast(step, tf.int32) * batch_size + shard[0] * size
-            # Shards augment differently, or rows of the same place in them would move alike.
-            seed = tf.stack([number + step, self.seed + step + 104_729 * shard[0]])
+            seed = tf.stack([number + step, self.seed + step])
             rows = tf.ensure_shape(order[start : start + size], [size])
             return rows, tf.cast(seed, tf.uint32)
+
+        def loaded(batches: tf.data.Dataset, shard: tuple[int, int]) -> tf.data.Dataset:
+            _check_shard(shard, batch_size)
+            if mix is not None and batch_size // shard[1] % 2:
+                raise ValueError(
+                    "To be mixed, every reader's part of a batch must be even. Received: "
+                    f"batch_size={batch_size} for {shard[1]} reader(s). Choose a multiple of "
+                    f"{2 * shard[1]}."
+                )
+            return tuned_map(batches, lambda rows, seed: load(rows, Draws(seed, shard)))
 
         def epoch(number: Any) -> tf.data.Dataset:
             order = order_of(number)
@@ -141,11 +156,11 @@ class Data:
 
             unknown = (tf.constant(-1, tf.int64), tf.zeros([count], tf.int32))
             batches = numbers.scan(unknown, next_batch)
-            return tuned_map(batches, load)
+            return loaded(batches, shard)
 
         batches = _epoch_number(self.seed).flat_map(epoch)
         batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
-        dataset = tuned_map(batches, load)
+        dataset = loaded(batches, shard)
         dataset.steps, dataset.stream = steps, stream
         return dataset
 
@@ -177,7 +192,7 @@ class Data:
         count = len(self._split(split))
         steps = -(-count // checks.whole("batch_size", batch_size))
         edges = np.linspace(0, count, steps + 1).astype(np.int32)
-        load = self._loader(split, augment=False)
+        load = self._loader(split)
 
         def part(shard: tuple[int, int]) -> tf.data.Dataset:
             _check_shard(shard)
@@ -204,22 +219,25 @@ class Data:
             )
         return self.splits[name]
 
-    def _loader(self, split: str, augment: bool) -> Any:
-        """Returns rows (B,), seed (2,) -> (x, y)."""
+    def _loader(self, split: str, augment: bool = False, mix: Mapping | None = None) -> Any:
+        """Returns rows (B,), draws -> (x, y)."""
         held = self._split(split)
         readers = {m: Reader(spec, held.columns[m]) for m, spec in self.modalities.items()}
         augmenters = {m: augmenter(spec) for m, spec in self.modalities.items() if augment}
         targets = {name: tf.constant(values) for name, values in held.truth.items()}
+        mixed = None if mix is None else mixer(mix, self.modalities, self.targets)
 
-        def load(rows: Any, seed: Any) -> Any:
+        def load(rows: Any, draws: Draws | None) -> Any:
             x = {}
             for number, (name, reader) in enumerate(readers.items()):
-                own = seed + tf.constant([0, 7919 * number], tf.uint32) if augment else None
+                own = draws.fold(0, 7919 * number) if augment else None
                 value, mask = reader(rows, own)
                 if augmenters.get(name):
                     value = augmenters[name](value, mask, own)
                 x[name], x[f"{name}_mask"] = value, mask
             y = {name: tf.gather(values, rows) for name, values in targets.items()}
+            if mixed is not None:
+                x, y = mixed(x, y, draws.fold(0, 7919 * len(readers)))
             return (x, y) if y else (x,)
 
         return load

@@ -16,6 +16,7 @@ from mmkeras.core import Modality, checks
 from mmkeras.data.augment import augmenter
 from mmkeras.data.columns import read_files
 from mmkeras.data.dataset import Data
+from mmkeras.data.draws import Draws
 from mmkeras.data.options import tuned, tuned_map
 from mmkeras.data.reader import Reader
 
@@ -116,7 +117,9 @@ def _stages(data: Data, batch_size: int, seconds: float) -> dict[str, float]:
         if augment := augmenter(spec):
             held = reader(index[:batch_size])
             rates[f"augment {name}"] = rate(
-                lambda r, f=augment, held=held: f(*held, tf.cast(tf.stack([r[0], 1]), tf.uint32))
+                lambda r, f=augment, held=held: f(
+                    *held, Draws(tf.cast(tf.stack([r[0], 1]), tf.uint32))
+                )
             )
     return rates
 

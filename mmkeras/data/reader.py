@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from mmkeras.core import Modality
 from mmkeras.data.columns import Column, read_files
+from mmkeras.data.draws import Draws
 from mmkeras.data.kinds import decoder
 
 
@@ -22,22 +23,24 @@ class Reader:
         ready = column.form == "decoded" and modality.kind != "image"  # pictures may be cropped
         self.decoder = None if ready else decoder(modality)
 
-    def __call__(self, rows: Any, seed: Any = None) -> tuple[Any, Any]:
+    def __call__(self, rows: Any, draws: Draws | None = None) -> tuple[Any, Any]:
         """Returns the value and mask of a batch of rows; see `decode`."""
-        return self.decode(tf.gather(self.index, rows), seed)
+        return self.decode(tf.gather(self.index, rows), draws)
 
-    def decode(self, items: Any, seed: Any = None) -> tuple[Any, Any]:
+    def decode(self, items: Any, draws: Draws | None = None) -> tuple[Any, Any]:
         """Returns the value and mask of a batch of items.
 
-        With a seed (2,), pictures are cropped at random if their spec says so.
+        With draws, what a spec's `augment` does before or while decoding is done: crops of
+        pictures, noise on characters.
         """
-        crop = None if seed is None else getattr(self.decoder, "crop", None)
+        crop = None if draws is None else getattr(self.decoder, "crop", None)
+        noise = None if draws is None else getattr(self.decoder, "noise", None)
         held = tf.gather(self.items, items)
         if self.form == "decoded":
             mask = tf.gather(self.mask, items)
-            return (held if crop is None else crop.recrop(held, seed)), mask
+            return (held if crop is None else crop.recrop(held, draws)), mask
         raw = read_files(held) if self.form == "path" else held
-        return self.decoder(raw) if crop is None else self.decoder(raw, seed)
+        return self.decoder(raw) if crop is None and noise is None else self.decoder(raw, draws)
 
 
 def _tensor(items: np.ndarray) -> Any:

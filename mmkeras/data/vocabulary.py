@@ -1,6 +1,7 @@
-"""Words of texts, and vocabularies of words or word pieces."""
+"""Words and characters of texts, and vocabularies of words, characters or word pieces."""
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -30,6 +31,12 @@ def split_words(raw: Any) -> Any:
     return tf.strings.split(tf.strings.strip(text))
 
 
+def split_characters(raw: Any) -> Any:
+    """Code points, white space and controls as one space each, as ragged strings (B, None)."""
+    text = tf.strings.regex_replace(valid_utf8(raw), r"[\p{Z}\p{Cc}\s]", " ")
+    return tf.strings.unicode_split(text, "UTF-8")
+
+
 def learn(texts: list[bytes], tokenizer: str, size: int) -> tuple[str, ...]:
     """Returns a vocabulary of at most `size` tokens, special ones included.
 
@@ -38,16 +45,18 @@ def learn(texts: list[bytes], tokenizer: str, size: int) -> tuple[str, ...]:
         tokenizer: as of `mk.Text`.
         size: largest number of tokens.
     """
-    return (_word_pieces if tokenizer == "wordpiece" else _words)(texts, size)
+    if tokenizer == "wordpiece":
+        return _word_pieces(texts, size)
+    return _ranked(texts, size, split_characters if tokenizer == "characters" else split_words)
 
 
-def _words(texts: list[bytes], size: int) -> tuple[str, ...]:
-    """The most frequent words, ties in alphabetical order."""
+def _ranked(texts: list[bytes], size: int, split: Callable) -> tuple[str, ...]:
+    """The most frequent tokens, ties in alphabetical order."""
     counts: Counter = Counter()
     for start in range(0, len(texts), _CHUNK):
-        counts.update(split_words(tf.constant(texts[start : start + _CHUNK])).flat_values.numpy())
+        counts.update(split(tf.constant(texts[start : start + _CHUNK])).flat_values.numpy())
     ranked = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
-    return ("[PAD]", "[UNK]", *(word.decode("utf-8") for word, _ in ranked[: size - 2]))
+    return ("[PAD]", "[UNK]", *(token.decode("utf-8") for token, _ in ranked[: size - 2]))
 
 
 def _word_pieces(texts: list[bytes], size: int) -> tuple[str, ...]:

@@ -10,21 +10,48 @@ import keras
 
 from mmkeras.core import Modality, resolve
 from mmkeras.encoders.audio_cnn import audio_cnn
+from mmkeras.encoders.audio_crnn import audio_crnn
+from mmkeras.encoders.audio_speech_transformer import audio_speech_transformer
+from mmkeras.encoders.audio_wave_cnn import audio_wave_cnn
 from mmkeras.encoders.image_cnn import image_cnn
+from mmkeras.encoders.image_inception import image_inception
+from mmkeras.encoders.image_resnet import image_resnet
+from mmkeras.encoders.image_vit import image_vit
 from mmkeras.encoders.sequence_lstm import sequence_lstm
 from mmkeras.encoders.sequence_transformer import sequence_transformer
 from mmkeras.encoders.series_patchtst import series_patchtst
 from mmkeras.encoders.series_tcn import series_tcn
 from mmkeras.encoders.table_ft_transformer import table_ft_transformer
 from mmkeras.encoders.table_mlp import table_mlp
-from mmkeras.encoders.text_lstm import text_lstm
+from mmkeras.encoders.text_bow import text_bow
+from mmkeras.encoders.text_char_cnn import text_char_cnn
+from mmkeras.encoders.text_recurrent import text_bilstm, text_gru, text_lstm
 from mmkeras.encoders.text_transformer import text_transformer
 from mmkeras.encoders.vector_mlp import vector_mlp
+from mmkeras.encoders.word_vectors import load_vectors
 
+# The first of a kind is its default.
 ENCODERS = {
-    "image": {"cnn": image_cnn},
-    "text": {"lstm": text_lstm, "transformer": text_transformer},
-    "audio": {"cnn": audio_cnn},
+    "image": {
+        "cnn": image_cnn,
+        "resnet": image_resnet,
+        "inception": image_inception,
+        "vit": image_vit,
+    },
+    "text": {
+        "lstm": text_lstm,
+        "bilstm": text_bilstm,
+        "gru": text_gru,
+        "bow": text_bow,
+        "transformer": text_transformer,
+        "char_cnn": text_char_cnn,
+    },
+    "audio": {
+        "cnn": audio_cnn,
+        "crnn": audio_crnn,
+        "wave_cnn": audio_wave_cnn,
+        "speech_transformer": audio_speech_transformer,
+    },
     "vector": {"mlp": vector_mlp, "lstm": sequence_lstm, "transformer": sequence_transformer},
     "table": {"mlp": table_mlp, "ft_transformer": table_ft_transformer},
     "series": {"tcn": series_tcn, "lstm": sequence_lstm, "patchtst": series_patchtst},
@@ -80,6 +107,9 @@ def _checked(model: keras.Model, name: str) -> keras.Model:
 __all__ = [
     "ENCODERS",
     "audio_cnn",
+    "audio_crnn",
+    "audio_speech_transformer",
+    "audio_wave_cnn",
     "get",
     "image_cnn",
     "sequence_lstm",
@@ -88,6 +118,14 @@ __all__ = [
     "series_tcn",
     "table_ft_transformer",
     "table_mlp",
+    "image_inception",
+    "image_resnet",
+    "image_vit",
+    "load_vectors",
+    "text_bilstm",
+    "text_bow",
+    "text_char_cnn",
+    "text_gru",
     "text_lstm",
     "text_transformer",
     "vector_mlp",

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import keras
 
 from mmkeras.core import Audio
+from mmkeras.encoders.audio_frames import frames, join_bands
 from mmkeras.encoders.base import PoolMask, begin, end
-from mmkeras.layers import MFCC, LearnedPositions, LogMel, SpecAugment
+from mmkeras.layers import LearnedPositions
 
 
 def audio_cnn(
@@ -34,17 +35,7 @@ def audio_cnn(
         the mask (B, T).
     """
     inputs, wave, mask = begin(name, modality)
-    x, mask = LogMel(
-        modality.rate_hz,
-        num_bands=modality.num_bands,
-        window_seconds=modality.window_seconds,
-        hop_seconds=modality.hop_seconds,
-        name=f"{name}_log_mel",
-    )(wave, mask)
-    if "spec_augment" in modality.augment:
-        x = SpecAugment(**modality.augment["spec_augment"], name=f"{name}_spec_augment")(x)
-    if modality.features == "mfcc":
-        x = MFCC(modality.num_coefficients, name=f"{name}_mfcc")(x)
+    x, mask = frames(name, modality, wave, mask)
     x = keras.layers.Reshape((*x.shape[1:], 1), name=f"{name}_channel")(x)
     for i, width in enumerate(filters):
         x = keras.layers.Conv2D(
@@ -55,8 +46,7 @@ def audio_cnn(
         x = keras.layers.GroupNormalization(max(1, width // 8), name=f"{name}_norm{i}")(x)
         x = keras.layers.ReLU(name=f"{name}_relu{i}")(x)
         mask = PoolMask(2, name=f"{name}_mask{i}")(mask)
-    x = keras.layers.Reshape((x.shape[1], x.shape[2] * x.shape[3]), name=f"{name}_bands")(x)
-    tokens = keras.layers.Dense(filters[-1], name=f"{name}_join")(x)
+    tokens = keras.layers.Dense(filters[-1], name=f"{name}_join")(join_bands(name, x))
     if dropout:
         tokens = keras.layers.Dropout(dropout, name=f"{name}_dropout")(tokens)
     tokens = LearnedPositions(tokens.shape[1], name=f"{name}_positions")(tokens)

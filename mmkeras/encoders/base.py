@@ -8,7 +8,7 @@ from keras import ops
 
 from mmkeras.core import Modality, checks, register
 from mmkeras.core.identifiers import nearest
-from mmkeras.layers import ZeroMasked
+from mmkeras.layers import LearnedPositions, ZeroMasked
 
 
 def sizes_of(variants: Mapping[str, dict], variant: str, given: Mapping[str, Any]) -> dict:
@@ -46,6 +46,28 @@ def end(name: str, kind: str, inputs: dict, tokens: Any, mask: Any) -> keras.Mod
     """Returns the Functional model, tokens zeroed behind the mask."""
     tokens = ZeroMasked(name=f"{name}_tokens")(tokens, mask)
     return keras.Model(inputs, {"tokens": tokens, "mask": mask}, name=f"{name}_{kind}")
+
+
+def end_grid(
+    name: str, kind: str, inputs: dict, x: Any, present: Any, dropout: float = 0.0
+) -> keras.Model:
+    """Returns the model of a picture's feature map (B, H, W, D): H * W tokens with positions."""
+    if dropout:
+        x = keras.layers.SpatialDropout2D(dropout, name=f"{name}_dropout")(x)
+    num_tokens = x.shape[1] * x.shape[2]
+    tokens = keras.layers.Reshape((num_tokens, x.shape[-1]), name=f"{name}_grid")(x)
+    tokens = LearnedPositions(num_tokens, name=f"{name}_positions")(tokens)
+    mask = GridMask(num_tokens, name=f"{name}_grid_mask")(present)
+    return end(name, kind, inputs, tokens, mask)
+
+
+def check_size(name: str, size: tuple[int, int], stride: int, advice: str) -> None:
+    """Raises unless a picture of `size` is at least `stride` pixels on each side."""
+    if min(size) < stride:
+        raise ValueError(
+            f"A picture of {size} is too small for the encoder of {name!r}: each side must be at "
+            f"least {stride} pixels. {advice}"
+        )
 
 
 @register
@@ -109,3 +131,34 @@ class PoolMask(keras.layers.Layer):
     def get_config(self) -> dict:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "stride": self.stride}
+
+
+@register
+class SegmentIds(keras.layers.Layer):
+    """Number of the segment of each token: how many separators stand before it.
+
+    Args:
+        segments: number of segments; what follows the last counts to it.
+        separator: id of the separator, which belongs to the segment that it ends.
+
+    Call arguments: int (B, L). Returns int32 (B, L) below `segments`.
+    """
+
+    def __init__(self, segments: int, separator: int, **kwargs: Any) -> None:
+        """Stores the arguments."""
+        super().__init__(autocast=False, **kwargs)
+        self.segments = checks.whole("segments", segments)
+        self.separator = checks.whole("separator", separator, 0)
+
+    def call(self, ids: Any) -> Any:
+        """Returns the numbers."""
+        ends = ops.cast(ops.equal(ids, self.separator), "int32")
+        return ops.minimum(ops.cumsum(ends, axis=1) - ends, self.segments - 1)
+
+    def compute_output_spec(self, ids: Any) -> keras.KerasTensor:
+        """(B, L) int32."""
+        return keras.KerasTensor(ids.shape, "int32")
+
+    def get_config(self) -> dict:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "segments": self.segments, "separator": self.separator}

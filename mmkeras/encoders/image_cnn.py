@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import keras
 
 from mmkeras.core import Image
-from mmkeras.encoders.base import GridMask, ScalePixels, begin, end
-from mmkeras.layers import LearnedPositions
+from mmkeras.encoders.base import ScalePixels, begin, end_grid
 
 
 def image_cnn(
@@ -50,10 +49,4 @@ def image_cnn(
         x = keras.layers.MaxPooling2D(2, padding="same", name=f"{name}_pool{i}")(x)
         x = keras.layers.GroupNormalization(max(1, width // 8), name=f"{name}_norm{i}")(x)
         x = keras.layers.ReLU(name=f"{name}_relu{i}")(x)
-    if dropout:
-        x = keras.layers.SpatialDropout2D(dropout, name=f"{name}_dropout")(x)
-    num_tokens = x.shape[1] * x.shape[2]
-    tokens = keras.layers.Reshape((num_tokens, filters[-1]), name=f"{name}_grid")(x)
-    tokens = LearnedPositions(num_tokens, name=f"{name}_positions")(tokens)
-    mask = GridMask(num_tokens, name=f"{name}_grid_mask")(present)
-    return end(name, "cnn", inputs, tokens, mask)
+    return end_grid(name, "cnn", inputs, x, present, dropout)

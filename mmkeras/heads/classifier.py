@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+from keras import ops
 
 from mmkeras.core import register
 from mmkeras.heads.base import Head, class_names
@@ -13,7 +14,8 @@ from mmkeras.heads.base import Head, class_names
 class Classifier(Head):
     """Logits over classes: (B, number of classes) float32, softmax gives the probabilities.
 
-    Loss: sparse categorical cross-entropy from logits. Metric: accuracy. Truth: int (B,).
+    Loss: categorical cross-entropy from logits. Metric: accuracy. Truth: int (B,), or soft labels,
+    float (B, number of classes) that add up to 1, as MixUp and CutMix make them.
 
     Args:
         classes: the names by index, or their number.
@@ -26,13 +28,40 @@ class Classifier(Head):
         self.units = len(self.classes)
 
     def default_loss(self) -> keras.losses.Loss:
-        """Sparse categorical cross-entropy."""
-        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        """Categorical cross-entropy."""
+        return ClassLoss()
 
     def default_metrics(self) -> list[keras.metrics.Metric]:
-        """Accuracy."""
-        return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+        """Accuracy; of soft labels the likeliest class counts."""
+        return [ClassAccuracy(name="accuracy")]
 
     def get_config(self) -> dict:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "classes": list(self.classes)}
+
+
+def _soft(truth: Any, predicted: Any) -> bool:
+    """Whether the truth is a distribution over the classes."""
+    return len(truth.shape) == len(predicted.shape) and truth.shape[-1] == predicted.shape[-1]
+
+
+@register
+class ClassLoss(keras.losses.Loss):
+    """Cross-entropy from logits (B, C) of classes, int (B,), or of soft labels (B, C)."""
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Returns the loss of each sample."""
+        if _soft(y_true, y_pred):
+            return keras.losses.categorical_crossentropy(y_true, y_pred, from_logits=True)
+        return keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
+
+
+@register
+class ClassAccuracy(keras.metrics.SparseCategoricalAccuracy):
+    """Sparse categorical accuracy that also takes soft labels, of which the likeliest counts."""
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Adds a batch."""
+        if _soft(y_true, y_pred):
+            y_true = ops.argmax(y_true, axis=-1)
+        return super().update_state(y_true, y_pred, sample_weight=sample_weight)

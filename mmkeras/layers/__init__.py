@@ -1,7 +1,8 @@
-"""Blocks that know no modality: masking, pooling, transformer, positions, audio features."""
+"""Blocks that know no modality: masking, norms, pooling, transformer, positions, audio features."""
 
 from mmkeras.layers.absent import AbsentToken
 from mmkeras.layers.audio_features import MFCC, LogMel, SpecAugment
+from mmkeras.layers.masked_norm import MaskedGroupNorm, groups_of
 from mmkeras.layers.masking import MeanToken, ZeroMasked, masked_mean
 from mmkeras.layers.positions import LearnedPositions
 from mmkeras.layers.transformer import TransformerBlock
@@ -11,9 +12,11 @@ __all__ = [
     "AbsentToken",
     "LearnedPositions",
     "LogMel",
+    "MaskedGroupNorm",
     "MeanToken",
     "SpecAugment",
     "TransformerBlock",
     "ZeroMasked",
+    "groups_of",
     "masked_mean",
 ]

@@ -1,4 +1,4 @@
-"""A pre-norm transformer block with explicit masks, for self- and cross-attention."""
+"""A transformer block with explicit masks, for self- and cross-attention."""
 
 from typing import Any
 
@@ -15,14 +15,16 @@ CHUNK = 256
 class TransformerBlock(keras.layers.Layer):
     """x + attention(norm(x), context), then x + mlp(norm(x)).
 
-    Vaswani et al. 2017 with the pre-norm order of Xiong et al. 2020 and GELU. Deviation: in
-    cross-attention the context has a norm of its own.
+    Vaswani et al. 2017 with the pre-norm order of Xiong et al. 2020 and GELU; or, post-norm as in
+    the former, norm(x + attention(x, context)), then norm(x + mlp(x)). Deviations: the keys have
+    no bias, which would never train; in pre-norm cross-attention the context has a norm of its own.
 
     Args:
         num_heads: attention heads; must divide D.
         intermediate_dim: width of the MLP.
         dropout: rate inside attention and after each branch.
         cross: whether `context` is attended to instead of `tokens` itself.
+        normalize_first: pre-norm; False: post-norm.
         remat: whether training computes activations again in the backward pass instead of keeping
             them, the attention in chunks of queries. Same numbers, less memory, more time
             (`python -m benchmarks.memory`). Where T is not known beforehand, the attention is
@@ -46,6 +48,7 @@ class TransformerBlock(keras.layers.Layer):
         *,
         dropout: float = 0.0,
         cross: bool = False,
+        normalize_first: bool = True,
         remat: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -55,6 +58,7 @@ class TransformerBlock(keras.layers.Layer):
         self.intermediate_dim = checks.whole("intermediate_dim", intermediate_dim)
         self.dropout = checks.real("dropout", dropout, 0.0, 1.0)
         self.cross = bool(cross)
+        self.normalize_first = bool(normalize_first)
         self.remat = bool(remat)
 
     def build(self, tokens_shape: tuple, mask_shape: tuple = None, context_shape: tuple = None):
@@ -68,7 +72,7 @@ class TransformerBlock(keras.layers.Layer):
         wide = (None, None, dim)
         self.norm = keras.layers.LayerNormalization(epsilon=1e-6, name="norm", dtype=policy)
         self.norm.build(wide)
-        if self.cross:
+        if self.cross and self.normalize_first:
             self.context_norm = keras.layers.LayerNormalization(
                 epsilon=1e-6, name="context_norm", dtype=policy
             )
@@ -102,12 +106,17 @@ class TransformerBlock(keras.layers.Layer):
         )(*given)
 
     def _update(self, tokens: Any, mask: Any, context: Any, kept: list, training: bool) -> Any:
-        query = self.norm(tokens)
-        source = self.context_norm(context) if self.cross else query
+        first = self.normalize_first
+        query = self.norm(tokens) if first else tokens
+        source = query
+        if self.cross:
+            source = self.context_norm(context) if first else context
         attended = self.out(self._attend(query, source, mask, training))
         tokens = tokens + self._drop(attended, kept[0], training)
-        hidden = self.mlp_out(self.mlp_in(self.mlp_norm(tokens)))
-        return tokens + self._drop(hidden, kept[1], training)
+        tokens = tokens if first else self.norm(tokens)
+        hidden = self.mlp_out(self.mlp_in(self.mlp_norm(tokens) if first else tokens))
+        tokens = tokens + self._drop(hidden, kept[1], training)
+        return tokens if first else self.mlp_norm(tokens)
 
     def _drop(self, x: Any, kept: Any, training: bool) -> Any:
         if kept is None:
@@ -149,5 +158,6 @@ class TransformerBlock(keras.layers.Layer):
             "intermediate_dim": self.intermediate_dim,
             "dropout": self.dropout,
             "cross": self.cross,
+            "normalize_first": self.normalize_first,
             "remat": self.remat,
         }

@@ -111,6 +111,11 @@ def class_weights(dataset: tf.data.Dataset, weight: Mapping, outputs: list[str])
         def of(name: str) -> Any:
             if name not in tables:
                 return tf.ones(tf.shape(y[name])[:1])
+            if y[name].dtype.is_floating:
+                raise ValueError(
+                    f"`class_weight` needs one class per row. Received: soft labels of {name!r}. "
+                    "Leave `mix` or `class_weight` out."
+                )
             labels, table = tf.cast(y[name], tf.int32), tables[name]
             inside = labels < tf.shape(table)[0]
             return tf.where(inside, tf.gather(table, tf.where(inside, labels, 0)), 1.0)

@@ -28,6 +28,8 @@ SPECS = {
         vocabulary_size=9,
         vocabulary=["[PAD]", "[UNK]", "é", "日本", '"\\'],
     ),
+    "text_bytes": Text(tokenizer="bytes", augment={"swap": {"rate": 0.2}}),
+    "text_segments": Text(vocabulary=("[PAD]", "[UNK]", "[SEP]", "a"), segments=2),
     "audio": Audio(),
     "audio_full": Audio(
         rate_hz=8000,
@@ -232,8 +234,23 @@ V = ("[PAD]", "[UNK]")
         (lambda: Vector(steps=0), ["`steps`", "at least 1"]),
         (lambda: Text(length=0), ["`length`", "at least 1", "length=0"]),
         (lambda: Text(vocabulary_size=2), ["at least 3", "vocabulary_size=2"]),
-        (lambda: Text(tokenizer="bpe"), ["one of ['wordpiece', 'words']", "tokenizer='bpe'"]),
+        (
+            lambda: Text(tokenizer="bpe"),
+            ["one of ['bytes', 'characters', 'wordp", "='bpe'"],
+        ),
         (lambda: Text(vocabulary=["a", "b"]), ["'[PAD]', '[UNK]'", "('a', 'b')", "in front"]),
+        (
+            lambda: Text(vocabulary=V, segments=2),
+            ["must start with '[PAD]', '[UNK]', '[SEP]'", "('[PAD]', '[UNK]'", "in front"],
+        ),
+        (
+            lambda: Text(vocabulary=[*V, "a"], tokenizer="bytes"),
+            ["must hold 256", "tokens", "Leave `vocabulary` out"],
+        ),
+        (
+            lambda: Text(augment={"word_drop": {}}),
+            ["Unknown text augmentation 'word_drop'", "Did you mean 'word_dropout'?"],
+        ),
         (
             lambda: Text(vocabulary=[*V, "cat", "dog", "cat"]),
             ["each token once", "['cat']", "Drop"],

@@ -8,6 +8,7 @@ import tensorflow as tf
 import mmkeras as mk
 from mmkeras.core import Series
 from mmkeras.data.augment import OPS, augmenter
+from mmkeras.data.draws import Draws
 from tests.core.errors import says
 from tests.data import files
 
@@ -16,7 +17,7 @@ OPS_OF_SERIES = sorted(OPS["series"])
 
 
 def seed(a, b=0):
-    return tf.constant([a, b], tf.uint32)
+    return Draws(tf.constant([a, b], tf.uint32))
 
 
 def spec_of(op, **arguments):

@@ -8,6 +8,7 @@ import mmkeras as mk
 from mmkeras.core import Image
 from mmkeras.data import decoder
 from mmkeras.data.crop import RandomResizedCrop
+from mmkeras.data.draws import Draws
 from tests.core.errors import says
 from tests.data import files
 
@@ -20,7 +21,7 @@ def spec_of(size=SIZE, **more):
 
 
 def seed(a, b=0):
-    return tf.constant([a, b], tf.uint32)
+    return Draws(tf.constant([a, b], tf.uint32))
 
 
 @pytest.mark.parametrize("size", [(375, 500), (500, 375), (40, 400), (1, 1)])

@@ -5,7 +5,7 @@ import numpy as np
 import mmkeras as mk
 
 VOCABULARY = ("[PAD]", "[UNK]", *(f"w{i}" for i in range(9)))
-SPECS = {
+SPECS = {  # of every kind
     "image": mk.Image(size=(17, 16)),
     "text": mk.Text(length=6, vocabulary=VOCABULARY),
     "audio": mk.Audio(rate_hz=1000, seconds=0.335, num_bands=8),
@@ -25,9 +25,31 @@ OF_ENCODER = {("vector", "lstm"): SEQUENCE, ("vector", "transformer"): SEQUENCE}
 # Smaller than the defaults; an encoder that is not named here gets its defaults.
 SMALL = {
     ("image", "cnn"): {"filters": (8, 16)},
+    ("image", "resnet"): {"filters": (8, 16), "depths": (1, 1)},
+    ("image", "inception"): {"stem": (8, 4, 8), "stages": (((4, 4, 8, 2, 4, 4),),)},
+    ("image", "vit"): {"hidden_dim": 8, "num_layers": 1, "num_heads": 2, "intermediate_dim": 12},
     ("text", "lstm"): {"embedding_dim": 5, "hidden_dim": 6},
+    ("text", "bilstm"): {"embedding_dim": 5, "hidden_dim": 3},
+    ("text", "gru"): {"embedding_dim": 5, "hidden_dim": 6},
+    ("text", "bow"): {"embedding_dim": 5, "hidden_dim": 6, "num_layers": 2},
+    ("text", "char_cnn"): {
+        "embedding_dim": 5,
+        "filters": (8, 16),
+        "kernels": (3, 3),
+        "pools": (3, 1),
+    },
     ("text", "transformer"): {"hidden_dim": 8, "num_layers": 1, "num_heads": 2, "dropout": 0.0},
     ("audio", "cnn"): {"filters": (8, 16)},
+    ("audio", "crnn"): {"filters": (8, 8), "pools": ((3, 2), (1, 2)), "hidden_dim": 4},
+    ("audio", "wave_cnn"): {"filters": (8, 16), "depths": (1, 2), "kernel_size": 9},
+    ("audio", "speech_transformer"): {
+        "filters": 8,
+        "hidden_dim": 8,
+        "num_layers": 1,
+        "num_heads": 2,
+        "intermediate_dim": 12,
+        "dropout": 0.0,
+    },
     ("vector", "mlp"): {"hidden_dim": 6},
     ("vector", "lstm"): {"hidden_dim": 6},
     ("vector", "transformer"): {"hidden_dim": 8, "num_layers": 1, "num_heads": 2},

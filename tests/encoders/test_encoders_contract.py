@@ -28,9 +28,18 @@ CASES = {
     for kind, table in ENCODERS.items()
     for name in table
 }
-CASES["text-bilstm"] = (
-    "text", "lstm", SPECS["text"], {"embedding_dim": 5, "hidden_dim": 3, "bidirectional": True}
-)  # fmt: skip
+CASES["text-bert"] = (
+    "text",
+    "transformer",
+    SPECS["text"].replace(vocabulary=(*VOCABULARY[:2], "[SEP]", *VOCABULARY[2:]), segments=2),
+    {**SMALL["text", "transformer"], "normalize_first": False},
+)
+CASES["image-resnet50"] = (
+    "image",
+    "resnet",
+    SPECS["image"],
+    {"filters": (4, 8), "depths": (1, 1), "bottleneck": True, "stem_pool": True},
+)
 CASES["audio-mfcc"] = (
     "audio",
     "cnn",
@@ -258,7 +267,6 @@ def lengthened(case, more):
 @pytest.mark.parametrize("case", [c for c in CASES if c.startswith("text-")])
 def test_padding_invariance(case, more):
     model, longer = lengthened(case, more)
-    length = SPECS["text"].length
     short = random_batch(NAME, SPECS["text"])
     pad = ((0, 0), (0, more))
     long = {
@@ -266,9 +274,82 @@ def test_padding_invariance(case, more):
         f"{NAME}_mask": np.pad(short[f"{NAME}_mask"], pad),
     }
     expected, found = call(model, short), call(longer, long)
+    length = expected["mask"].shape[1]  # shorter where the encoder pools
     assert not found["mask"][:, length:].any()
     assert np.all(found["tokens"][:, length:] == 0.0)
     contract.assert_close({k: v[:, :length] for k, v in found.items()}, expected, 1e-5)
+
+
+@pytest.mark.parametrize("name", [n for n in ENCODERS["audio"] if n != "cnn"])
+def test_a_longer_spec_changes_no_token_of_a_sound(name):
+    """Statistics are over real steps, and windows begin where they did; Keras' norm counts all."""
+    short, long = SPECS["audio"], SPECS["audio"].replace(seconds=0.551)
+    arguments = {"name": name, **SMALL["audio", name]}
+    model, longer = (encoders.get(arguments, NAME, spec) for spec in (short, long))
+    contract.randomize(model.trainable_variables, scale=0.1)
+    for variable, old in zip(longer.weights, model.weights, strict=True):
+        value = variable.numpy()
+        value[: old.shape[0]] = old.numpy()
+        variable.assign(value)
+    mask = np.arange(short.num_samples) < np.array([[250], [91], [0]])
+    wave = np.random.default_rng(0).uniform(-1, 1, mask.shape).astype("float32")
+    pad = ((0, 0), (0, long.num_samples - short.num_samples))
+    expected = call(model, {NAME: wave, f"{NAME}_mask": mask})
+    found = call(longer, {NAME: np.pad(wave, pad), f"{NAME}_mask": np.pad(mask, pad)})
+    length = expected["mask"].shape[1]
+    assert not found["mask"][:, length:].any() and found["mask"].shape[1] > length
+    contract.assert_close({k: v[:, :length] for k, v in found.items()}, expected, 2e-5)
+
+
+def test_gru_against_numpy():
+    """Gate order z r h; the reset gate acts after the product with the state."""
+    model, modality = build("text-gru")
+    batch = random_batch(NAME, modality)
+    w = {v.path.split("/")[-1]: v.numpy().astype("float64") for v in model.weights}
+    units = w["recurrent_kernel"].shape[0]
+    expected = np.zeros((5, modality.length, units))
+    for row, t in itertools.product(range(5), range(modality.length)):
+        if t == 0:
+            h = np.zeros(units)
+        if batch[f"{NAME}_mask"][row, t]:
+            x = w["embeddings"][batch[NAME][row, t]] @ w["kernel"] + w["bias"][0]
+            state = h @ w["recurrent_kernel"] + w["bias"][1]
+            (xz, xr, xh), (hz, hr, hh) = np.split(x, 3), np.split(state, 3)
+            z, r = 1 / (1 + np.exp(-xz - hz)), 1 / (1 + np.exp(-xr - hr))
+            h = z * h + (1 - z) * np.tanh(xh + r * hh)
+            expected[row, t] = h
+    np.testing.assert_allclose(call(model, batch)["tokens"], expected, atol=5e-6)
+
+
+def test_the_backward_half_reads_real_tokens_alone():
+    """At the first token it has read all, whatever holes and padding the mask has."""
+    model, modality = build("text-bilstm")
+    ids = np.array([[2, 3, 4, 5, 6, 7], [2, 4, 7, 9, 9, 9]], "int32")
+    mask = np.array([[1, 0, 1, 0, 0, 1], [1, 1, 1, 0, 0, 0]], bool)
+    tokens = call(model, {NAME: ids, f"{NAME}_mask": mask})["tokens"]
+    np.testing.assert_allclose(tokens[0, mask[0]], tokens[1, mask[1]], atol=1e-6)
+
+
+def test_bag_of_words_is_the_mean_of_real_words():
+    model, modality = build("text-bow")
+    batch = random_batch(NAME, modality)
+    table = model.get_layer(f"{NAME}_embedding").get_weights()[0].astype("float64")
+    for row, (ids, mask) in enumerate(zip(*batch.values(), strict=True)):
+        if not mask.any():
+            continue
+        expected = table[ids[mask]].mean(axis=0)
+        for i in range(2):
+            kernel, bias = model.get_layer(f"{NAME}_dense{i}").get_weights()
+            expected = np.maximum(expected @ kernel + bias, 0.0)
+        found = call(model, {k: v[row : row + 1] for k, v in batch.items()})["tokens"][0, 0]
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_segments_are_counted_by_their_separators():
+    ids = np.array([[3, 2, 3, 2, 3, 2], [3, 3, 3, 0, 0, 0], [2, 2, 2, 3, 3, 3]], "int32")
+    layer = encoders.base.SegmentIds(3, 2)
+    expected = [[0, 0, 1, 1, 2, 2], [0] * 6, [0, 1, 2, 2, 2, 2]]
+    assert layer(ids).numpy().tolist() == expected
 
 
 def test_lstm_against_numpy():

@@ -66,10 +66,16 @@ def attention(query, context, mask, num_heads, w):
     return dense(np.concatenate(heads, axis=-1), under(w, "out"))
 
 
-def transformer_block(tokens, mask, num_heads, w, context=None):
-    """x + attention(norm(x), context), then x + mlp(norm(x)); (B, T, D)."""
+def transformer_block(tokens, mask, num_heads, w, context=None, normalize_first=True):
+    """x + attention(norm(x), context), then x + mlp(norm(x)); (B, T, D); or norms afterwards."""
     out = []
     for row, x in enumerate(tokens):
+        if not normalize_first:
+            source = x if context is None else context[row]
+            x = layer_norm(x + attention(x, source, mask[row], num_heads, w), under(w, "norm"))
+            hidden = dense(gelu(dense(x, under(w, "mlp_in"))), under(w, "mlp_out"))
+            out.append(layer_norm(x + hidden, under(w, "mlp_norm")))
+            continue
         query = layer_norm(x, under(w, "norm"))
         source = query
         if context is not None:

@@ -13,6 +13,7 @@ from mmkeras.layers import (
     AbsentToken,
     LearnedPositions,
     LogMel,
+    MaskedGroupNorm,
     MeanToken,
     SpecAugment,
     TransformerBlock,
@@ -45,6 +46,10 @@ UNITS = {
         lambda rng: (rng.uniform(-1, 1, (5, 85)), tokens_and_mask(rng, time=85)[1]),
         float32=True,
     ),
+    "masked_group_norm": Unit(
+        lambda **kw: MaskedGroupNorm(2, **kw),
+        lambda rng: (rng.standard_normal((5, 4, 3, 6)), tokens_and_mask(rng)[1]),
+    ),
     "mfcc": Unit(lambda **kw: MFCC(3, **kw), lambda rng: tokens_and_mask(rng)[:1], float32=True),
     "pool_mask": Unit(
         lambda **kw: base.PoolMask(2, **kw), lambda rng: tokens_and_mask(rng, time=5)[1:]
@@ -55,6 +60,16 @@ UNITS = {
     "spec_augment": Unit(
         lambda **kw: SpecAugment(time_width=2, band_width=3, seed=4, **kw),
         lambda rng: tokens_and_mask(rng)[:1],
+    ),
+    "segment_ids": Unit(
+        lambda **kw: base.SegmentIds(3, 2, **kw),
+        lambda rng: (rng.integers(0, 4, (5, 9)).astype("int32"),),
+    ),
+    "transformer_block_post_norm": Unit(
+        lambda **kw: TransformerBlock(2, 8, normalize_first=False, **kw), tokens_and_mask
+    ),
+    "transformer_block_post_norm_cross": Unit(
+        lambda **kw: TransformerBlock(2, 8, cross=True, normalize_first=False, **kw), cross
     ),
     "transformer_block": Unit(lambda **kw: TransformerBlock(2, 8, **kw), tokens_and_mask),
     "transformer_block_remat": Unit(

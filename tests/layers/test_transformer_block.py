@@ -35,12 +35,13 @@ def call(block, tokens, mask, context=None, **kwargs):
 both = pytest.mark.parametrize("cross", [False, True], ids=["self", "cross"])
 
 
+@pytest.mark.parametrize("first", [True, False], ids=["pre", "post"])
 @pytest.mark.parametrize("seed", range(3))
 @both
-def test_parity(cross, seed):
-    block, tokens, mask, context = case(cross, seed)
+def test_parity(cross, seed, first):
+    block, tokens, mask, context = case(cross, seed, normalize_first=first)
     expected = formulas.transformer_block(
-        tokens.astype("float64"), mask, HEADS, formulas.weights_of(block), context
+        tokens.astype("float64"), mask, HEADS, formulas.weights_of(block), context, first
     )
     np.testing.assert_allclose(call(block, tokens, mask, context), expected, atol=TOLERANCE, rtol=0)
 

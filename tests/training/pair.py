@@ -39,7 +39,8 @@ def table(count, seed):
     return rows
 
 
-specs = {"image": mk.Image(size=32), "numbers": mk.Vector(size=2)}
+augment = {"translate": {"fraction": 0.2}, "color_jitter": {}, "cutout": {"fraction": 0.3}}
+specs = {"image": mk.Image(size=32, augment=augment), "numbers": mk.Vector(size=2)}
 
 
 def adapted(*names):

@@ -27,7 +27,13 @@ class Audio(Modality):
     """
 
     kind: ClassVar[str] = "audio"
-    augmentations: ClassVar[tuple[str, ...]] = ("noise", "spec_augment", "time_shift")
+    augmentations: ClassVar[tuple[str, ...]] = (
+        "gain",
+        "noise",
+        "spec_augment",
+        "time_shift",
+        "time_stretch",
+    )
 
     rate_hz: int = 16_000
     seconds: float = 1.0

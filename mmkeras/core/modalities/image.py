@@ -25,8 +25,12 @@ class Image(Modality):
     kind: ClassVar[str] = "image"
     augmentations: ClassVar[tuple[str, ...]] = (
         "brightness",
+        "color_jitter",
         "contrast",
+        "cutout",
         "flip",
+        "grid_mask",
+        "rand_augment",
         "random_resized_crop",
         "rotate",
         "translate",

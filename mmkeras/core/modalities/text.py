@@ -1,11 +1,13 @@
 """Sentences."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from mmkeras.core import checks
 from mmkeras.core.modality import Modality
+
+TOKENIZERS = ("bytes", "characters", "wordpiece", "words")
 
 
 @dataclass(frozen=True)
@@ -14,38 +16,68 @@ class Text(Modality):
 
     Args:
         length: number of tokens L; longer texts are cut, shorter ones padded and masked.
-        tokenizer: "words" (lower-cased runs of letters and digits; TensorFlow core ops only) or
-            "wordpiece" (tensorflow_text).
+        tokenizer: "words" (lower-cased runs of letters and digits), "characters" (code points as
+            they are, white space and controls as one space each) or "bytes" (of UTF-8; nothing to
+            learn), all three with TensorFlow's core ops only, or "wordpiece" (tensorflow_text).
         vocabulary_size: largest vocabulary that is learnt, special tokens included.
         vocabulary: the tokens by id; learnt from the training rows when None. The first two must
-            be "[PAD]" and "[UNK]".
+            be "[PAD]" and "[UNK]", the third "[SEP]" when there are segments.
+        segments: parts of a text, separated by a tab, e.g. question and paragraph; each ends with
+            the token "[SEP]" (id 2) when there are several, as in BERT.
+        augment: training only, e.g. `{"word_dropout": {"rate": 0.1}}`; see
+            `mmkeras.data.augment` for the list and arguments.
     """
 
     kind: ClassVar[str] = "text"
+    augmentations: ClassVar[tuple[str, ...]] = (
+        "character_noise",
+        "swap",
+        "synonyms",
+        "word_dropout",
+    )
 
     length: int = 32
     tokenizer: str = "words"
     vocabulary_size: int = 10_000
     vocabulary: tuple[str, ...] | None = None
+    segments: int = 1
+    augment: dict[str, dict] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Checks and normalises the arguments."""
-        self._whole("length")
-        self._whole("vocabulary_size", 3)
-        checks.one_of("tokenizer", self.tokenizer, ("words", "wordpiece"))
+        for name, minimum in (("length", 1), ("segments", 1), ("vocabulary_size", 3)):
+            self._whole(name, minimum)
+        checks.one_of("tokenizer", self.tokenizer, TOKENIZERS)
+        self._check_augment()
+        if self.tokenizer == "bytes" and self.vocabulary is None:
+            self._set("vocabulary", (*self.special, *(f"<{byte:02X}>" for byte in range(256))))
         if self.vocabulary is not None:
             self._set("vocabulary", tuple(self.vocabulary))
-            if self.vocabulary[:2] != ("[PAD]", "[UNK]"):
-                raise ValueError(
-                    "`vocabulary` must start with '[PAD]', '[UNK]'. "
-                    f"Received: {self.vocabulary[:2]}. Put the two in front."
-                )
-            if len(set(self.vocabulary)) != len(self.vocabulary):
-                twice = [t for t, n in Counter(self.vocabulary).items() if n > 1]
-                raise ValueError(
-                    f"`vocabulary` must hold each token once. Received twice: {twice[:5]}. "
-                    "Drop the repetitions."
-                )
+            self._check_vocabulary()
+
+    def _check_vocabulary(self) -> None:
+        held = self.vocabulary[: len(self.special)]
+        if held != self.special:
+            wanted = ", ".join(map(repr, self.special))
+            raise ValueError(
+                f"`vocabulary` must start with {wanted}. Received: {held}. Put them in front."
+            )
+        if len(set(self.vocabulary)) != len(self.vocabulary):
+            twice = [t for t, n in Counter(self.vocabulary).items() if n > 1]
+            raise ValueError(
+                f"`vocabulary` must hold each token once. Received twice: {twice[:5]}. "
+                "Drop the repetitions."
+            )
+        if self.tokenizer == "bytes" and len(self.vocabulary) != len(self.special) + 256:
+            raise ValueError(
+                "The vocabulary of bytes must hold 256 of them. Received: "
+                f"{len(self.vocabulary)} tokens. Leave `vocabulary` out."
+            )
+
+    @property
+    def special(self) -> tuple[str, ...]:
+        """The tokens that come first in the vocabulary."""
+        return ("[PAD]", "[UNK]", "[SEP]") if self.segments > 1 else ("[PAD]", "[UNK]")
 
     shape = property(lambda self: (self.length,), doc="(L,).")
     dtype = property(lambda self: "int32", doc="Token ids.")

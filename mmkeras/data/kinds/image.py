@@ -9,6 +9,7 @@ import tensorflow as tf
 from mmkeras.core import Image
 from mmkeras.data.columns import Column, decoded, encoded_items, is_array
 from mmkeras.data.crop import RandomResizedCrop
+from mmkeras.data.draws import Draws
 from mmkeras.data.sources import Rows, missing
 
 
@@ -61,20 +62,20 @@ class Decoder(tf.Module):
         chosen = "random_resized_crop" in modality.augment
         self.crop = RandomResizedCrop(modality) if chosen else None
 
-    def __call__(self, raw: Any, seed: Any = None) -> tuple[Any, Any]:
+    def __call__(self, raw: Any, draws: Draws | None = None) -> tuple[Any, Any]:
         """Decodes a batch.
 
         Args:
             raw: (B,).
-            seed: (2,) while training: cuts the random crops that the spec's `augment` declares
+            draws: while training: cuts the random crops that the spec's `augment` declares
                 (of a JPEG only the crop is decoded); None decodes whole pictures.
         """
         spec = tf.TensorSpec(self.modality.shape, tf.uint8)
         present = tf.strings.length(raw) > 0
-        if seed is None or self.crop is None:
+        if draws is None or self.crop is None:
             items = (raw, present)
         else:
-            items = (raw, present, self.crop.draw(tf.shape(raw)[0], seed))
+            items = (raw, present, self.crop.draw(tf.shape(raw)[0], draws))
 
         def one(item: Any, real: Any, *drawn: Any) -> Any:
             return tf.cond(

@@ -1,0 +1,120 @@
+"""Every registered encoder: parameters, operations and time per sample of the forward pass.
+
+Command: python -m benchmarks.encoders --out DIR [--quick] [--rounds N].
+
+Variant "small" (the defaults) on pictures of 64 x 64, texts of 32 tokens out of 10,000 (256
+characters where the encoder reads these), sounds of one second at 16 kHz, vectors of 16 numbers.
+Operations are floating-point ones (a multiplication and an addition are two), counted by
+TensorFlow's profiler on the graph of one sample, recurrent layers unrolled; it counts matrix
+products, convolutions and element-wise operations, and no Fourier transform. Milliseconds are the
+median over the rounds, per sample, alone and in batches of 32, compiled as `tf.function` without
+XLA. Writes result.json and prints the table.
+"""
+
+import os
+import statistics
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import mmkeras as mk
+from benchmarks import common
+from experiments.result import about, write
+from mmkeras.encoders import ENCODERS
+
+VOCABULARY = ("[PAD]", "[UNK]", *(f"w{i}" for i in range(9_998)))
+SPECS = {
+    "image": mk.Image(size=64),
+    "text": mk.Text(length=32, vocabulary=VOCABULARY),
+    "audio": mk.Audio(),
+    "vector": mk.Vector(size=16, normalize=False),
+}
+OWN = {"char_cnn": mk.Text(length=256, tokenizer="bytes")}
+"""Specs of encoders that read something else than their kind's."""
+
+
+def batch_of(spec: mk.Modality, size: int) -> dict[str, tf.Tensor]:
+    """Returns `size` random items that are there as a whole."""
+    rng, shape = np.random.default_rng(0), (size, *spec.shape)
+    high = len(spec.vocabulary) if spec.kind == "text" else 256
+    value = rng.integers(0, high, shape) if "int" in spec.dtype else rng.uniform(-1, 1, shape)
+    mask = np.ones((size, *spec.mask_shape), bool)
+    return {"x": tf.constant(value.astype(spec.dtype)), "x_mask": tf.constant(mask)}
+
+
+def flops(model: keras.Model, batch: dict[str, tf.Tensor]) -> int:
+    """Returns the floating-point operations of a forward pass over a batch."""
+    recurrent = [part for part in model._flatten_layers() if isinstance(part, keras.layers.RNN)]
+    before = [part.unroll for part in recurrent]
+    for part in recurrent:
+        part.unroll = True  # of a loop the profiler would count one turn
+    traced = tf.function(lambda x: model(x, training=False), autograph=False)
+    graph = traced.get_concrete_function(
+        {name: tf.TensorSpec(value.shape, value.dtype) for name, value in batch.items()}
+    ).graph
+    for part, unroll in zip(recurrent, before, strict=True):
+        part.unroll = unroll
+    options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
+    options["output"] = "none"
+    return tf.compat.v1.profiler.profile(graph, options=options).total_float_ops
+
+
+def milliseconds(model: keras.Model, batch: dict[str, tf.Tensor], rounds: int) -> float:
+    """Returns the median time of a forward pass per sample."""
+    run = tf.function(lambda x: model(x, training=False), autograph=False)
+    size, times = len(batch["x"]), []
+    for number in range(rounds + 2):
+        start = time.perf_counter()
+        run(batch)["tokens"].numpy()
+        if number > 1:
+            times.append(1e3 * (time.perf_counter() - start) / size)
+    return statistics.median(times)
+
+
+def measure(kind: str, name: str, rounds: int) -> dict:
+    """Returns the row of an encoder."""
+    keras.backend.clear_session()
+    spec = OWN.get(name, SPECS[kind])
+    model = mk.encoders.get(name, "x", spec)
+    one = batch_of(spec, 1)
+    return {
+        "row": f"{kind} {name}",
+        "parameters": model.count_params(),
+        "flops": flops(model, one),
+        "ms_batch_1": milliseconds(model, one, rounds),
+        "ms_batch_32": milliseconds(model, batch_of(spec, 32), rounds),
+    }
+
+
+def main(argv: list[str] | None = None) -> dict:
+    """Measures every encoder of a kind that has a spec here."""
+    args = common.arguments(__doc__, argv)
+    rounds = 2 if args.quick else 10 * args.rounds
+    load, rows = os.getloadavg(), []
+    print("| encoder | parameters | MFLOP / sample | ms, batch 1 | ms / sample, batch 32 |")
+    print("|---|---|---|---|---|")
+    for kind, spec in SPECS.items():
+        for name in list(ENCODERS[spec.kind])[: 1 if args.quick else None]:
+            row = measure(kind, name, rounds)
+            rows.append(row)
+            print(
+                f"| {row['row']} | {row['parameters']:,} | {row['flops'] / 1e6:.1f} "
+                f"| {row['ms_batch_1']:.2f} | {row['ms_batch_32']:.2f} |",
+                flush=True,
+            )
+    result = {
+        "name": "encoders",
+        **about("tensorflow", "keras"),
+        "rows": rows,
+        "not_measured": sorted(set(ENCODERS) - set(SPECS)),
+        "load_before": load,
+        "load_after": os.getloadavg(),
+    }
+    write(args.out / "result.json", result)
+    return result
+
+
+if __name__ == "__main__":
+    main()
