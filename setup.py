@@ -18,6 +18,8 @@ BENCH = [
     "tokenizers>=0.21",
     "torch>=2.6",
 ]
+PARQUET = ["pyarrow>=16"]
+TFDS = ["tensorflow-datasets>=4.9.8,<5"]
 PLOT = ["matplotlib>=3.8", "pydot>=3"]
 DEV = [
     "pandas>=2.2",
@@ -26,7 +28,9 @@ DEV = [
     "pytest-cov>=5",
     "ruff>=0.9",
     "scipy>=1.12",
+    *PARQUET,
     *PLOT,
+    *TFDS,
 ]
 
 setup(
@@ -53,8 +57,10 @@ setup(
         "bench": BENCH,
         "dev": DEV,
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
+        "parquet": PARQUET,
         "plot": PLOT,
         "serving": SERVING,
+        "tfds": TFDS,
     },
     classifiers=[
         "Development Status :: 3 - Alpha",

@@ -27,6 +27,7 @@ _NAMES = {
     "register": "core",
 }
 _PACKAGES = (
+    "alignment",
     "core",
     "data",
     "encoders",

@@ -1,7 +1,7 @@
 """`Data`: adapted modalities, targets and splits, and the tf.data pipelines over them."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -58,13 +58,7 @@ class Data:
     @property
     def classes(self) -> tuple[str, ...]:
         """Classes of the only target that has any."""
-        found = [t.classes for t in self.targets.values() if getattr(t, "classes", None)]
-        if len(found) != 1:
-            raise ValueError(
-                f"`data.classes` needs exactly one target with classes. Received: {len(found)}. "
-                "Use data.targets['name'].classes."
-            )
-        return found[0]
+        return only_classes(self.targets)
 
     def train(
         self,
@@ -98,7 +92,7 @@ class Data:
         """
         count = len(self._split("train"))
         batch_size = checks.whole("batch_size", batch_size)
-        _check_shard(shard, batch_size)
+        check_shard(shard, batch_size)
         steps = count // batch_size
         if not steps:
             raise ValueError(
@@ -128,7 +122,7 @@ class Data:
             return tf.data.Dataset.range(steps).map(lambda step: batch(number, order, step, shard))
 
         def stream(first_step: int = 0, shard: tuple[int, int] = shard) -> tf.data.Dataset:
-            _check_shard(shard, batch_size)
+            check_shard(shard, batch_size)
             first_step = checks.whole("first_step", first_step, 0)
             numbers = tf.data.Dataset.range(first_step, tf.int64.max)
 
@@ -143,7 +137,7 @@ class Data:
             batches = numbers.scan(unknown, next_batch)
             return tuned_map(batches, load)
 
-        batches = _epoch_number(self.seed).flat_map(epoch)
+        batches = epoch_number(self.seed).flat_map(epoch)
         batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
         dataset = tuned_map(batches, load)
         dataset.steps, dataset.stream = steps, stream
@@ -180,7 +174,7 @@ class Data:
         load = self._loader(split, augment=False)
 
         def part(shard: tuple[int, int]) -> tf.data.Dataset:
-            _check_shard(shard)
+            check_shard(shard)
             if count // steps < shard[1]:
                 raise ValueError(
                     f"Every reader needs a row of every batch. Received: batches of "
@@ -262,7 +256,19 @@ class Data:
         return replace(self, splits={**self.splits, split: replace(held, columns=columns)})
 
 
-def _check_shard(shard: tuple[int, int], batch_size: int | None = None) -> None:
+def only_classes(targets: Mapping[str, Target]) -> tuple[str, ...]:
+    """Returns the classes of the only target that has any."""
+    found = [t.classes for t in targets.values() if getattr(t, "classes", None)]
+    if len(found) != 1:
+        raise ValueError(
+            f"`data.classes` needs exactly one target with classes. Received: {len(found)}. "
+            "Use data.targets['name'].classes."
+        )
+    return found[0]
+
+
+def check_shard(shard: tuple[int, int], batch_size: int | None = None) -> None:
+    """Raises unless `shard` is (i, n) with 0 <= i < n and n divides the batch."""
     number, count = shard
     if not 0 <= number < count:
         raise ValueError(f"`shard` must be (i, n) with 0 <= i < n. Received: {shard}.")
@@ -273,7 +279,7 @@ def _check_shard(shard: tuple[int, int], batch_size: int | None = None) -> None:
         )
 
 
-def _epoch_number(seed: int) -> tf.data.Dataset:
+def epoch_number(seed: int) -> tf.data.Dataset:
     """Returns one number: a new one at every iteration, a function of the seed and their count.
 
     As `tf.data.Dataset.random(seed, rerandomize_each_iteration=True).take(1)`, which however mixes

@@ -11,6 +11,8 @@ import keras
 from mmkeras.core import Modality, resolve
 from mmkeras.encoders.audio_cnn import audio_cnn
 from mmkeras.encoders.image_cnn import image_cnn
+from mmkeras.encoders.levels import levels
+from mmkeras.encoders.pretrained import pretrained
 from mmkeras.encoders.text_lstm import text_lstm
 from mmkeras.encoders.text_transformer import text_transformer
 from mmkeras.encoders.vector_mlp import vector_mlp
@@ -60,7 +62,7 @@ def _checked(model: keras.Model, name: str) -> keras.Model:
         )
     for what, needed in (("input", {name, f"{name}_mask"}), ("output", {"tokens", "mask"})):
         held = getattr(model, what, None)  # a Sequential or subclassed model may have none
-        if not isinstance(held, dict) or set(held) != needed:
+        if not isinstance(held, dict) or set(held) - {"levels"} != needed:
             raise ValueError(
                 f"An encoder for {name!r} must have the {what}s {sorted(needed)}. "
                 f"Received: {sorted(held) if isinstance(held, dict) else held}. "
@@ -74,6 +76,8 @@ __all__ = [
     "audio_cnn",
     "get",
     "image_cnn",
+    "levels",
+    "pretrained",
     "text_lstm",
     "text_transformer",
     "vector_mlp",

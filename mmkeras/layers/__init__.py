@@ -2,17 +2,22 @@
 
 from mmkeras.layers.absent import AbsentToken
 from mmkeras.layers.audio_features import MFCC, LogMel, SpecAugment
+from mmkeras.layers.backbone import Backbone, TextInputs
 from mmkeras.layers.masking import MeanToken, ZeroMasked, masked_mean
+from mmkeras.layers.pixels import NormalizePixels
 from mmkeras.layers.positions import LearnedPositions
 from mmkeras.layers.transformer import TransformerBlock
 
 __all__ = [
     "MFCC",
     "AbsentToken",
+    "Backbone",
     "LearnedPositions",
     "LogMel",
     "MeanToken",
+    "NormalizePixels",
     "SpecAugment",
+    "TextInputs",
     "TransformerBlock",
     "ZeroMasked",
     "masked_mean",

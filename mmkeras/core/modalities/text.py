@@ -1,8 +1,9 @@
 """Sentences."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mmkeras.core import checks
 from mmkeras.core.modality import Modality
@@ -14,17 +15,18 @@ class Text(Modality):
 
     Args:
         length: number of tokens L; longer texts are cut, shorter ones padded and masked.
-        tokenizer: "words" (lower-cased runs of letters and digits; TensorFlow core ops only) or
-            "wordpiece" (tensorflow_text).
+        tokenizer: "words" (lower-cased runs of letters and digits; TensorFlow core ops only),
+            "wordpiece" (tensorflow_text), or the description of a keras-hub tokenizer, as
+            `mk.encoders.pretrained(...).modality()` makes it; the vocabulary is then its own.
         vocabulary_size: largest vocabulary that is learnt, special tokens included.
         vocabulary: the tokens by id; learnt from the training rows when None. The first two must
-            be "[PAD]" and "[UNK]".
+            be "[PAD]" and "[UNK]" (with a keras-hub tokenizer, whatever it has there).
     """
 
     kind: ClassVar[str] = "text"
 
     length: int = 32
-    tokenizer: str = "words"
+    tokenizer: str | dict[str, Any] = "words"
     vocabulary_size: int = 10_000
     vocabulary: tuple[str, ...] | None = None
 
@@ -32,6 +34,9 @@ class Text(Modality):
         """Checks and normalises the arguments."""
         self._whole("length")
         self._whole("vocabulary_size", 3)
+        if isinstance(self.tokenizer, Mapping):
+            self._check_pretrained()
+            return
         checks.one_of("tokenizer", self.tokenizer, ("words", "wordpiece"))
         if self.vocabulary is not None:
             self._set("vocabulary", tuple(self.vocabulary))
@@ -46,6 +51,16 @@ class Text(Modality):
                     f"`vocabulary` must hold each token once. Received twice: {twice[:5]}. "
                     "Drop the repetitions."
                 )
+
+    def _check_pretrained(self) -> None:
+        if "config" not in self.tokenizer or not self.vocabulary:
+            raise ValueError(
+                "A keras-hub tokenizer needs its description and its vocabulary. Received: "
+                f"tokenizer with {sorted(self.tokenizer)}, vocabulary={self.vocabulary!r}. Use "
+                "mk.encoders.pretrained(...).modality(length=...), which gives both."
+            )
+        self._set("tokenizer", dict(self.tokenizer))
+        self._set("vocabulary", tuple(self.vocabulary))
 
     shape = property(lambda self: (self.length,), doc="(L,).")
     dtype = property(lambda self: "int32", doc="Token ids.")

@@ -1,12 +1,14 @@
 """Sentences: UTF-8 in, token ids out."""
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from mmkeras.core import Text
 from mmkeras.data.columns import Column, unique
+from mmkeras.data.pretrained_tokenizer import PretrainedTokenizer
 from mmkeras.data.sources import Rows, missing
 from mmkeras.data.vocabulary import learn, split_words, valid_utf8
 
@@ -40,7 +42,9 @@ class Decoder(tf.Module):
         """
         super().__init__()
         self.modality = modality
-        if modality.tokenizer == "wordpiece":
+        if isinstance(modality.tokenizer, Mapping):
+            self.tokenizer = PretrainedTokenizer(modality)
+        elif modality.tokenizer == "wordpiece":
             self.tokenizer = _wordpiece(modality)
         else:
             self.table = tf.lookup.StaticHashTable(self._words(vocabulary_file), default_value=1)
@@ -62,7 +66,7 @@ class Decoder(tf.Module):
 
     def __call__(self, raw: Any) -> tuple[Any, Any]:
         """Tokenizes a batch."""
-        if self.modality.tokenizer == "wordpiece":
+        if self.modality.tokenizer != "words":
             ids = self.tokenizer.tokenize(valid_utf8(raw))
         else:
             words = split_words(raw)
