@@ -19,7 +19,10 @@ BENCH = [
     "torch>=2.6",
 ]
 PARQUET = ["pyarrow>=16"]
-TFDS = ["tensorflow-datasets>=4.9.8,<5"]
+TFDS = [
+    "importlib-resources",
+    "tensorflow-datasets>=4.9.8,<5",
+]  # it imports what it does not declare
 PLOT = ["matplotlib>=3.8", "pydot>=3"]
 DEV = [
     "pandas>=2.2",

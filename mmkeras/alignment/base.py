@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from mmkeras.core import checks
-from mmkeras.layers import zero_masked
+from mmkeras.layers.masking import zero_masked
 
 
 class Alignment(keras.layers.Layer):

@@ -22,7 +22,6 @@ from mmkeras.encoders.base import GridMask, begin, end
 from mmkeras.encoders.levels import with_levels
 from mmkeras.encoders.presets import describe, from_preset, loaded
 from mmkeras.layers import Backbone, NormalizePixels, TextInputs
-from mmkeras.layers.backbone import tapped
 
 PIXELS = {
     "raw": {},
@@ -142,7 +141,7 @@ class Pretrained:
         config = keras.saving.serialize_keras_object(backbone)
         layer = Backbone(config, self.levels, name=f"{name}_backbone")
         outputs = layer(given)
-        layer.model.set_weights(tapped(backbone, self.levels).get_weights())
+        layer.take_weights(backbone)
         found = [_tokens(f"{name}_{i}", out, mask) for i, out in enumerate(outputs)]
         model = end(name, "pretrained", inputs, *found[-1])
         lower = dict(zip(self.levels[:-1], found, strict=False))

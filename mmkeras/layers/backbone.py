@@ -62,6 +62,19 @@ class Backbone(keras.layers.Layer):
         outputs = outputs if isinstance(outputs, list) else [outputs]
         return [ops.cast(output, self.compute_dtype) for output in outputs]
 
+    def take_weights(self, backbone: keras.Model) -> None:
+        """Copies the weights of a backbone of the same config: by path, or else in Keras' order.
+
+        (Layers without a name of their own get other numbers in another model.)
+        """
+        held = {w.path: w for w in backbone.weights}
+        mine = {w.path.removeprefix(f"{self.path}/"): w for w in self.model.weights}
+        if set(mine) <= set(held):
+            for path, weight in mine.items():
+                weight.assign(held[path])
+        else:
+            self.model.set_weights(tapped(backbone, self.levels).get_weights())
+
     def compute_output_spec(self, inputs: Any, training: bool = False) -> list:
         """As the backbone says, in the compute dtype."""
         outputs = self.model.compute_output_spec(inputs)

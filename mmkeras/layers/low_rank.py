@@ -49,8 +49,10 @@ class LowRank:
 
     def save_own_variables(self, store: Any) -> None:
         """Writes the variables of the plain layer, the kernel merged."""
-        super().save_own_variables(store)
-        store["0"] = getattr(self, _matrix(self))
+        held: dict[str, Any] = {}
+        super().save_own_variables(held)
+        for key, value in {**held, "0": getattr(self, _matrix(self))}.items():
+            store[key] = value
 
     def load_own_variables(self, store: Any) -> None:
         """Refuses: a file holds the merged kernel, to which the change would be added again."""

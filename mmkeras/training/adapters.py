@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -162,7 +163,7 @@ def _read(path: Path) -> tuple[dict, list]:
         with np.load(path) as file:
             about = json.loads(str(file["about"]))
             return about, [file[str(i)] for i in range(len(about["weights"]))]
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"Adapters are read from what mk.training.save_adapters wrote. Received: "
             f"{str(path)!r}: {error}."

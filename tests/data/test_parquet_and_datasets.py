@@ -2,6 +2,7 @@
 
 import builtins
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -107,7 +108,7 @@ def test_a_dataset_of_batches_is_trained_on_as_it_is():
     own = tf.data.Dataset.from_tensor_slices((x, y))
     weights = []
     for given in (own, data.train(2, shuffle=False)):
-        tf.keras.utils.set_random_seed(3)
+        keras.utils.set_random_seed(3)
         heads = {"label": mk.heads.Classifier(data.classes)}
         model = mk.assemble(data.modalities, fusion="concatenation", heads=heads, hidden_dim=4)
         model.compile("sgd", jit=False)
