@@ -11,6 +11,7 @@ axes to all its output axes, as in the papers; Keras' own `enable_lora` factors 
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -24,6 +25,15 @@ KERNELS = {
 """What can be adapted -> name of its matrix."""
 
 
+@dataclass(frozen=True)
+class Change:
+    """Arguments of `adapt`."""
+
+    rank: int
+    alpha: float
+    dora: bool
+
+
 class LowRank:
     """Mixin in front of a class of `KERNELS`; its instances are made by `adapt`.
 
@@ -35,11 +45,11 @@ class LowRank:
         """Returns the kernel with the change, in its shape and in the compute dtype."""
         about = self.low_rank
         kernel = ops.convert_to_tensor(kernel)
-        change = ops.matmul(self.lora_a, self.lora_b) * about["alpha"] / about["rank"]
+        change = ops.matmul(self.lora_a, self.lora_b) * about.alpha / about.rank
         order, inner = _axes(self)
         whole = ops.transpose(kernel, order)
         whole = whole + ops.cast(ops.reshape(change, whole.shape), kernel.dtype)
-        if about["dora"]:
+        if about.dora:
             flat = ops.cast(ops.reshape(whole, (inner, -1)), "float32")
             norm = ops.stop_gradient(_norm(flat))
             magnitude = ops.cast(self.lora_magnitude, "float32")
@@ -99,7 +109,7 @@ def adapt(layer: keras.layers.Layer, rank: int, alpha: float, dora: bool) -> Non
         layer.lora_magnitude = layer.add_weight(
             shape=(outer,), initializer=lambda shape, dtype: norm, name="lora_magnitude"
         )
-    layer.low_rank = {"rank": rank, "alpha": alpha, "dora": dora}
+    layer.low_rank = Change(rank, alpha, dora)  # no dict, which Keras would track for good
     mixin = _LowRankEmbedding if rows else _LowRankKernel
     cls = type(layer)
     # Under the name of the plain class, which is what a saved model is made of.

@@ -1,6 +1,7 @@
 """LoRA and DoRA on an assembled model: adapt, train, save alone, merge."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -102,7 +103,7 @@ def save_adapters(model: keras.Model, path: str | os.PathLike) -> Path:
     weights |= {w.path: w for w in model.trainable_weights}
     about = {
         "format": FORMAT,
-        **next(iter(adapted.values())).low_rank,
+        **dataclasses.asdict(next(iter(adapted.values())).low_rank),
         "layers": {name: _digest(layer) for name, layer in adapted.items()},
         "weights": list(weights),
     }
@@ -141,7 +142,7 @@ def load_adapters(model: keras.Model, path: str | os.PathLike) -> list[str]:
                 "pretrained weights first."
             )
     settings = {key: about[key] for key in ("rank", "alpha", "dora")}
-    held = {name: layer.low_rank for name, layer in adapted.items()}
+    held = {name: dataclasses.asdict(layer.low_rank) for name, layer in adapted.items()}
     if held and held != dict.fromkeys(about["layers"], settings):
         raise ValueError(
             f"The model's adapters must be those of the file. Received: {settings} for "

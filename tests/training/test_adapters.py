@@ -58,8 +58,8 @@ def numpy_kernel(layer, inner):
     """The matrix (inputs, outputs) of an adapted layer by the papers."""
     w, a, b = (layer.weights[0].numpy(), layer.lora_a.numpy(), layer.lora_b.numpy())
     about = layer.low_rank
-    v = w.reshape(inner, -1).astype("float64") + a @ b * about["alpha"] / about["rank"]
-    if about["dora"]:
+    v = w.reshape(inner, -1).astype("float64") + a @ b * about.alpha / about.rank
+    if about.dora:
         v = layer.lora_magnitude.numpy() * v / np.sqrt((v**2).sum(axis=0))
     return v
 
