@@ -21,7 +21,8 @@ from mmkeras.core import Image, Modality, Text, checks
 from mmkeras.encoders.base import GridMask, begin, end
 from mmkeras.encoders.levels import with_levels
 from mmkeras.encoders.presets import describe, from_preset, loaded
-from mmkeras.layers import Backbone, NormalizePixels, TextInputs
+from mmkeras.layers import NormalizePixels
+from mmkeras.layers.backbone import Backbone, TextInputs
 
 PIXELS = {
     "raw": {},
@@ -68,7 +69,7 @@ def pretrained(
         ValueError: the preset is not there, or it is no backbone that this can wrap.
 
     The dtype policy is the one the backbone was made with. A backbone with BatchNormalization
-    never updates its statistics (see `mmkeras.layers.Backbone`).
+    never updates its statistics (see `mmkeras.layers.backbone`).
     """
     return Pretrained(backbone, tokenizer, pixels, tuple(levels), load_weights)
 

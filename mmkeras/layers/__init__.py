@@ -2,7 +2,6 @@
 
 from mmkeras.layers.absent import AbsentToken
 from mmkeras.layers.audio_features import MFCC, LogMel, SpecAugment
-from mmkeras.layers.backbone import Backbone, TextInputs
 from mmkeras.layers.masking import MeanToken, ZeroMasked, masked_mean
 from mmkeras.layers.pixels import NormalizePixels
 from mmkeras.layers.positions import LearnedPositions
@@ -11,13 +10,11 @@ from mmkeras.layers.transformer import TransformerBlock
 __all__ = [
     "MFCC",
     "AbsentToken",
-    "Backbone",
     "LearnedPositions",
     "LogMel",
     "MeanToken",
     "NormalizePixels",
     "SpecAugment",
-    "TextInputs",
     "TransformerBlock",
     "ZeroMasked",
     "masked_mean",

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import keras
 
-from mmkeras.layers import Backbone
+from mmkeras.layers.backbone import Backbone
 from mmkeras.training.optimizers import matches
 
 

@@ -14,6 +14,7 @@ from mmkeras.layers import (
     LearnedPositions,
     LogMel,
     MeanToken,
+    NormalizePixels,
     SpecAugment,
     TransformerBlock,
     ZeroMasked,
@@ -46,6 +47,10 @@ UNITS = {
         float32=True,
     ),
     "mfcc": Unit(lambda **kw: MFCC(3, **kw), lambda rng: tokens_and_mask(rng)[:1], float32=True),
+    "normalize_pixels": Unit(
+        lambda **kw: NormalizePixels([0.1, 0.2, 0.3], -1.0, True, **kw),
+        lambda rng: (rng.integers(0, 256, (5, 4, 3, 3)).astype("uint8"),),
+    ),
     "pool_mask": Unit(
         lambda **kw: base.PoolMask(2, **kw), lambda rng: tokens_and_mask(rng, time=5)[1:]
     ),
