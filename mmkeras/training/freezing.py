@@ -71,16 +71,17 @@ def _set(model: keras.Model, patterns: Sequence[str], trainable: bool) -> list[s
     found = sorted({i for pattern in patterns for i in matches(pattern, names)})
     for i in found:
         layers[i].trainable = trainable
-    changed(model)
+    changed(model, stacklevel=4)
     return [names[i] for i in found]
 
 
-def changed(model: keras.Model) -> None:
+def changed(model: keras.Model, stacklevel: int = 3) -> None:
     """Makes a compiled model ask for `compile` again: what trains is read when it is traced."""
     if model.compiled:
         model.compiled = False
         warnings.warn(
-            "What trains has changed: call compile(...) again before fit(...).", stacklevel=4
+            "What trains has changed: call compile(...) again before fit(...).",
+            stacklevel=stacklevel,
         )
 
 
