@@ -18,6 +18,11 @@ BENCH = [
     "tokenizers>=0.21",
     "torch>=2.6",
 ]
+PARQUET = ["pyarrow>=16"]
+TFDS = [
+    "importlib-resources",
+    "tensorflow-datasets>=4.9.8,<5",
+]  # it imports what it does not declare
 PLOT = ["matplotlib>=3.8", "pydot>=3"]
 # Reading Ogg Vorbis and other sounds for a one-off conversion to WAV.
 SOUND = ["soundfile>=0.13"]
@@ -29,8 +34,10 @@ DEV = [
     "pytest-cov>=5",
     "ruff>=0.9",
     "scipy>=1.12",
+    *PARQUET,
     *PLOT,
     *SOUND,
+    *TFDS,
 ]
 
 setup(
@@ -57,9 +64,11 @@ setup(
         "bench": BENCH,
         "dev": DEV,
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
+        "parquet": PARQUET,
         "plot": PLOT,
         "serving": SERVING,
         "sound": SOUND,
+        "tfds": TFDS,
     },
     classifiers=[
         "Development Status :: 3 - Alpha",

@@ -29,6 +29,7 @@ _NAMES = {
     "register": "core",
 }
 _PACKAGES = (
+    "alignment",
     "core",
     "data",
     "encoders",

@@ -15,6 +15,7 @@ def assemble(
     fusion: Any = "late_transformer",
     heads: Mapping[str, keras.layers.Layer] | None = None,
     *,
+    alignment: Any = None,
     hidden_dim: int = 64,
     dropout: float = 0.0,
     precision: Mapping[str, str] | None = None,
@@ -29,10 +30,14 @@ def assemble(
             callable or `keras.Model`; the kind's first encoder where left out.
         fusion: name, dict `{"name": ..., **arguments}` or layer; see `mmkeras.fusion.FUSIONS`.
         heads: output name -> head, e.g. `{"answer": mk.heads.Classifier(classes)}`.
+        alignment: what projects the tokens of the encoders into one space of `hidden_dim` before
+            the fusion: name, dict `{"name": ..., **arguments}`, layer, or None for none (a fusion
+            has projections of its own); see `mmkeras.alignment.ALIGNMENTS`.
         hidden_dim: common token width of the fusion.
         dropout: rate of the fusion.
-        precision: modality name or "fusion" -> "float32", "mixed_bfloat16" or "mixed_float16",
-            for the parts that differ from `mk.training.precision`; heads are float32.
+        precision: modality name or "fusion" (alignment included) -> "float32", "mixed_bfloat16"
+            or "mixed_float16", for the parts that differ from `mk.training.precision`; heads are
+            float32.
         name: of the model.
 
     Returns:
@@ -53,6 +58,7 @@ def assemble(
         encoders,
         fusion,
         heads,
+        alignment=alignment,
         hidden_dim=hidden_dim,
         dropout=dropout,
         precision=precision,

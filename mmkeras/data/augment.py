@@ -10,7 +10,7 @@ Images (uint8 0..255, what is cut out or comes in is black): `mmkeras.data.augme
 spectrogram and is a layer of the audio encoders. Text: `mmkeras.data.augment_text`, of which
 `character_noise` comes first, before the text is cut into tokens. Series:
 `mmkeras.data.augment_series`. Batches with their labels:
-`mmkeras.data.mix`.
+`mmkeras.data.blend`.
 """
 
 from collections.abc import Callable

@@ -10,11 +10,11 @@ import tensorflow as tf
 
 from mmkeras.core import Modality, Target, checks
 from mmkeras.data.augment import augmenter
+from mmkeras.data.blend import mixer
 from mmkeras.data.cache import decoded
 from mmkeras.data.columns import Column
 from mmkeras.data.draws import Draws
 from mmkeras.data.kinds import encode
-from mmkeras.data.mix import mixer
 from mmkeras.data.options import tuned_map
 from mmkeras.data.reader import Reader
 
@@ -60,13 +60,7 @@ class Data:
     @property
     def classes(self) -> tuple[str, ...]:
         """Classes of the only target that has any."""
-        found = [t.classes for t in self.targets.values() if getattr(t, "classes", None)]
-        if len(found) != 1:
-            raise ValueError(
-                f"`data.classes` needs exactly one target with classes. Received: {len(found)}. "
-                "Use data.targets['name'].classes."
-            )
-        return found[0]
+        return only_classes(self.targets)
 
     def train(
         self,
@@ -94,7 +88,7 @@ class Data:
             shuffle: False keeps the rows' order.
             augment: False leaves the modalities' `augment` out.
             mix: MixUp or CutMix, e.g. `{"mixup": {"alpha": 0.2}}`; labels become soft. See
-                `mmkeras.data.mix`.
+                `mmkeras.data.blend`.
             shard: (i, n): the i-th of n equal parts of every global batch, for n readers; the
                 same rows, augmented alike, as one reader's.
 
@@ -104,7 +98,7 @@ class Data:
         """
         count = len(self._split("train"))
         batch_size = checks.whole("batch_size", batch_size)
-        _check_shard(shard, batch_size)
+        check_shard(shard, batch_size)
         steps = count // batch_size
         if not steps:
             raise ValueError(
@@ -143,7 +137,7 @@ class Data:
             return tf.data.Dataset.range(steps).map(lambda step: batch(number, order, step, shard))
 
         def stream(first_step: int = 0, shard: tuple[int, int] = shard) -> tf.data.Dataset:
-            _check_shard(shard, batch_size)
+            check_shard(shard, batch_size)
             first_step = checks.whole("first_step", first_step, 0)
             numbers = tf.data.Dataset.range(first_step, tf.int64.max)
 
@@ -158,7 +152,7 @@ class Data:
             batches = numbers.scan(unknown, next_batch)
             return loaded(batches, shard)
 
-        batches = _epoch_number(self.seed).flat_map(epoch)
+        batches = epoch_number(self.seed).flat_map(epoch)
         batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
         dataset = loaded(batches, shard)
         dataset.steps, dataset.stream = steps, stream
@@ -195,7 +189,7 @@ class Data:
         load = self._loader(split)
 
         def part(shard: tuple[int, int]) -> tf.data.Dataset:
-            _check_shard(shard)
+            check_shard(shard)
             if count // steps < shard[1]:
                 raise ValueError(
                     f"Every reader needs a row of every batch. Received: batches of "
@@ -280,7 +274,19 @@ class Data:
         return replace(self, splits={**self.splits, split: replace(held, columns=columns)})
 
 
-def _check_shard(shard: tuple[int, int], batch_size: int | None = None) -> None:
+def only_classes(targets: Mapping[str, Target]) -> tuple[str, ...]:
+    """Returns the classes of the only target that has any."""
+    found = [t.classes for t in targets.values() if getattr(t, "classes", None)]
+    if len(found) != 1:
+        raise ValueError(
+            f"`data.classes` needs exactly one target with classes. Received: {len(found)}. "
+            "Use data.targets['name'].classes."
+        )
+    return found[0]
+
+
+def check_shard(shard: tuple[int, int], batch_size: int | None = None) -> None:
+    """Raises unless `shard` is (i, n) with 0 <= i < n and n divides the batch."""
     number, count = shard
     if not 0 <= number < count:
         raise ValueError(f"`shard` must be (i, n) with 0 <= i < n. Received: {shard}.")
@@ -291,7 +297,7 @@ def _check_shard(shard: tuple[int, int], batch_size: int | None = None) -> None:
         )
 
 
-def _epoch_number(seed: int) -> tf.data.Dataset:
+def epoch_number(seed: int) -> tf.data.Dataset:
     """Returns one number: a new one at every iteration, a function of the seed and their count.
 
     As `tf.data.Dataset.random(seed, rerandomize_each_iteration=True).take(1)`, which however mixes

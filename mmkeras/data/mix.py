@@ -1,124 +1,158 @@
-"""MixUp and CutMix: two samples of a batch blended, and their labels with them."""
+"""Two or more sets of data in every batch, at given rates."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from mmkeras.core import Modality, Target, checks
-from mmkeras.core.identifiers import nearest
-from mmkeras.data.draws import Draws
-
-KINDS = {"mixup": ("audio", "image", "series", "vector", "video"), "cutmix": ("image",)}
-"""What can be mixed: all modalities of the data must be of these kinds."""
+from mmkeras.data.dataset import check_shard, only_classes
+from mmkeras.data.options import tuned_map
 
 
-def mixer(
-    mix: Mapping[str, Mapping], modalities: Mapping[str, Modality], targets: Mapping[str, Target]
-) -> Callable:
-    """Returns `(x, y, draws) -> (x, y)` for a batch of an even number of rows.
+def mix(parts: Mapping[str, Any], rates: Mapping[str, float] | None = None) -> "Mix":
+    """Returns training data that takes a fixed share of every batch from each part.
 
-    Neighbours are mixed, rows 0 and 1, 2 and 3 and so on, which shuffling has put side by side;
-    so several readers of a batch mix as one does. Each pair draws a share from Beta(alpha, alpha).
+    A modality that a part lacks is absent in its rows; targets must be the same. The batch of a
+    global step is a function of the seeds and the step, as it is of each part, so that a run can
+    be resumed at any step. Validate on the parts: `parts["name"].valid(64)`.
 
-    - "mixup" (Zhang et al. 2018): share * own + (1 - share) * other, of every modality. A step of a
-      sequence is real where it is in either of the two; what is not there counts as zero.
-    - "cutmix" (Yun et al. 2019): a box of the other picture, of about 1 - share of its area, the
-      same box in all pictures of a sample; the share of the labels is that of the pixels.
-
-    A pair in which one has a modality that the other lacks stays as it is.
-
-    Labels become float32 (B, classes) that add up to 1, which `heads.Classifier` takes in loss
-    and accuracy (of the likelier class); multi-hot labels and numbers are blended.
+        data = mk.data.mix({"own": own, "bought": bought}, rates={"own": 3, "bought": 1})
+        model.fit(data.train(32), validation_data=own.valid(64))  # 24 rows of own, 8 of bought
 
     Args:
-        mix: `{"mixup": {"alpha": 0.2}}` or `{"cutmix": {"alpha": 1.0}}`.
-        modalities, targets: adapted specs.
+        parts: name -> `Data` or `Shards`; adapted alike: build the second with the modalities
+            and targets of the first (`mk.data.table(..., first.modalities, first.targets)`).
+        rates: name -> share of a batch, in any unit; equal shares when None.
 
     Raises:
-        ValueError: an unknown name or argument, a modality that cannot be mixed, no target.
+        ValueError: parts that differ in a spec or target, or unknown names.
     """
-    if not isinstance(mix, Mapping) or len(mix) != 1:
+    if not isinstance(parts, Mapping) or not parts:
+        raise ValueError(f"`parts` must be a dict of name -> data. Received: {parts!r}.")
+    rates = dict.fromkeys(parts, 1.0) if rates is None else dict(rates)
+    if set(rates) != set(parts):
         raise ValueError(
-            "`mix` must be a dict of one entry, {'mixup': {'alpha': 0.2}} or {'cutmix': {'alpha': "
-            f"1.0}}. Received: {mix!r}."
+            f"`rates` must hold a share for each of {sorted(parts)}. Received: {sorted(rates)}."
         )
-    ((name, given),) = mix.items()
-    if name not in KINDS:
-        raise ValueError(f"Unknown way to mix {name!r}. {nearest(name, KINDS)}")
-    given = {"alpha": 0.2 if name == "mixup" else 1.0, **(given or {})}
-    if set(given) != {"alpha"}:
-        raise ValueError(f"{name!r} knows the argument 'alpha'. Received: {sorted(given)}.")
-    alpha = checks.real("alpha", given["alpha"], 1e-3)
-    for modality, spec in modalities.items():
-        if spec.kind not in KINDS[name]:
+    for name, rate in rates.items():
+        if checks.real(f"rates[{name!r}]", rate) == 0.0:
+            raise ValueError(f"A share must be above 0. Received: rates[{name!r}]=0. Leave it out.")
+    modalities: dict[str, Modality] = {}
+    targets = next(iter(parts.values())).targets
+    for name, part in parts.items():
+        for m, spec in part.modalities.items():
+            if modalities.setdefault(m, spec) != spec:
+                raise ValueError(
+                    f"The parts must agree on what they share. Received: {m!r} differs in {name!r} "
+                    "(a vocabulary, statistics or an argument). Build it with the modalities of "
+                    "the first: mk.data.table(rows, first.modalities, first.targets)."
+                )
+        if part.targets != targets:
             raise ValueError(
-                f"{name!r} can mix {', '.join(KINDS[name])}. Received: {modality!r}, of kind "
-                f"{spec.kind!r}. Leave `mix` out."
+                f"The parts must have the same targets and classes. Received: {part.targets} in "
+                f"{name!r}, {targets} before. Build it with mk.data.table(..., first.targets)."
             )
-    if not targets:
-        raise ValueError("`mix` changes the targets. Received: data without any.")
-    blend = _mixup if name == "mixup" else _cutmix
-
-    def apply(x: dict, y: dict, draws: Draws) -> tuple[dict, dict]:
-        pairs = tf.shape(next(iter(x.values())))[0] // 2
-        share = tf.repeat(draws.beta(pairs, alpha), 2)
-        for modality in modalities:
-            mask = x[f"{modality}_mask"]
-            here = tf.reduce_any(tf.reshape(mask, (tf.shape(mask)[0], -1)), axis=1)
-            share = tf.where(here == other(here), share, 1.0)
-        x, share = blend(x, modalities, share, draws.fold(0, 1))
-        return x, {t: _target(spec, y[t], share) for t, spec in targets.items()}
-
-    return apply
+    return Mix(dict(parts), rates, modalities, dict(targets))
 
 
-def other(rows: Any) -> Any:
-    """Returns a batch with neighbours exchanged."""
-    shape = tf.shape(rows)
-    pairs = tf.reshape(rows, tf.concat([[shape[0] // 2, 2], shape[1:]], 0))
-    return tf.reshape(tf.reverse(pairs, [1]), shape)
+@dataclass(frozen=True)
+class Mix:
+    """What `mix` returns.
 
+    Attributes:
+        parts, rates: see `mix`.
+        modalities: of all parts, in the order in which they first appear.
+        targets: of every part.
+    """
 
-def _mixup(x: dict, modalities: Mapping, share: Any, draws: Draws) -> tuple[dict, Any]:
-    out = {}
-    for name in modalities:
-        value, mask = x[name], x[f"{name}_mask"]
-        own = _along(share, value)
-        mixed = own * tf.cast(value, tf.float32) + (1.0 - own) * tf.cast(other(value), tf.float32)
-        if value.dtype.is_integer:
-            mixed = tf.saturate_cast(tf.round(mixed), value.dtype)
-        out[name] = mixed
-        out[f"{name}_mask"] = mask | (other(mask) & (_along(share, mask) < 1.0))
-    return out, share
+    parts: dict[str, Any]
+    rates: dict[str, float]
+    modalities: dict[str, Modality]
+    targets: dict[str, Target]
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Classes of the only target that has any."""
+        return only_classes(self.targets)
 
-def _cutmix(x: dict, modalities: Mapping, share: Any, draws: Draws) -> tuple[dict, Any]:
-    rows = tf.shape(share)[0]
-    side = tf.sqrt(1.0 - share)[:, None] / 2.0
-    centre = tf.repeat(draws.uniform(rows // 2, 2), 2, axis=0)
-    top, bottom = tf.maximum(centre - side, 0.0), tf.minimum(centre + side, 1.0)
-    out, kept = {}, []
-    for name in modalities:
-        value = x[name]
-        inside = []
-        for axis, length in enumerate(value.shape[1:3]):
-            place = (tf.range(length, dtype=tf.float32) + 0.5) / length
-            inside.append((place >= top[:, axis, None]) & (place < bottom[:, axis, None]))
-        box = inside[0][:, :, None] & inside[1][:, None, :]
-        out[name] = tf.where(box[..., None], other(value), value)
-        out[f"{name}_mask"] = x[f"{name}_mask"]
-        kept.append(1.0 - tf.reduce_mean(tf.cast(box, tf.float32), axis=(1, 2)))
-    return out, tf.add_n(kept) / len(kept)
+    def counts(self, batch_size: int) -> dict[str, int]:
+        """Returns the rows of each part in a batch: its share, by largest remainders.
 
+        Raises:
+            ValueError: a part would have no row in a batch.
+        """
+        batch_size = checks.whole("batch_size", batch_size)
+        exact = np.array(list(self.rates.values())) / sum(self.rates.values()) * batch_size
+        counts = np.floor(exact + 1e-9).astype(int)
+        order = np.argsort(counts - exact, kind="stable")
+        counts[order[: batch_size - counts.sum()]] += 1
+        if not counts.all():
+            raise ValueError(
+                "Every part must have a row in every batch. Received: "
+                f"{dict(zip(self.rates, counts.tolist(), strict=True))} for "
+                f"batch_size={batch_size}. Choose a larger batch or other rates."
+            )
+        return dict(zip(self.rates, counts.tolist(), strict=True))
 
-def _target(spec: Target, value: Any, share: Any) -> Any:
-    if spec.kind == "label":
-        value = tf.one_hot(value, len(spec.classes))
-    value = tf.cast(value, tf.float32)
-    own = _along(share, value)
-    return own * value + (1.0 - own) * other(value)
+    def train(
+        self,
+        batch_size: int,
+        *,
+        shuffle: bool = True,
+        augment: bool = True,
+        shard: tuple[int, int] = (0, 1),
+    ) -> tf.data.Dataset:
+        """Returns full batches `(x, y)`, the rows of the parts spread evenly over each.
 
+        An epoch has as many steps as the part with the most of them: each row of that part comes
+        at most once, the others begin anew. Carries `steps` and `stream`, as `Data.train` (which
+        is what `fit` reads; iterated by hand, every pass is the first epoch). For n readers the
+        rows of every part must divide by n.
+        """
+        check_shard(shard, batch_size)
+        counts = self.counts(batch_size)
+        parts = {
+            name: self.parts[name].train(count, shuffle=shuffle, augment=augment)
+            for name, count in counts.items()
+        }
+        steps = max(part.steps for part in parts.values())
+        place = np.concatenate([(np.arange(n) + 0.5) / n for n in counts.values()])
 
-def _along(share: Any, value: Any) -> Any:
-    return tf.reshape(share, (-1, *[1] * (len(value.shape) - 1)))
+        def stream(first_step: int = 0, shard: tuple[int, int] = shard) -> tf.data.Dataset:
+            check_shard(shard, batch_size)
+            size = shard[1]
+            edges = np.cumsum([0, *counts.values()])
+            held = [place[a:b][: (b - a) // size] for a, b in zip(edges, edges[1:], strict=False)]
+            order = tf.constant(np.argsort(np.concatenate(held), kind="stable"))
+            streams = [part.stream(first_step, shard) for part in parts.values()]
+            return tuned_map(
+                tf.data.Dataset.zip(tuple(streams)), lambda *batches: self._join(batches, order)
+            )
+
+        dataset = stream().take(steps)
+        dataset.steps, dataset.stream = steps, stream
+        return dataset
+
+    def _join(self, batches: tuple, order: Any) -> tuple:
+        """One batch of several; what a part lacks is zeros behind a false mask."""
+        x = {}
+        for name, modality in self.modalities.items():
+            shapes = {name: modality.shape, f"{name}_mask": modality.mask_shape}
+            dtypes = {name: modality.dtype, f"{name}_mask": "bool"}
+            for key, shape in shapes.items():
+                held = [self._value(part[0], key, shape, dtypes[key]) for part in batches]
+                x[key] = tf.gather(tf.concat(held, 0), order)
+        y = {
+            name: tf.gather(tf.concat([b[1][name] for b in batches], 0), order)
+            for name in self.targets
+        }
+        return (x, y) if y else (x,)
+
+    @staticmethod
+    def _value(x: Mapping, key: str, shape: tuple, dtype: str) -> Any:
+        if key in x:
+            return x[key]
+        return tf.zeros((next(iter(x.values())).shape[0], *shape), dtype)

@@ -1,4 +1,4 @@
-"""Where rows come from: CSV and JSONL manifests, DataFrames, in-memory columns, archives."""
+"""Where rows come from: manifests, Parquet, DataFrames, datasets, in-memory columns, archives."""
 
 import csv
 import json
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from mmkeras.core.identifiers import nearest
 
@@ -83,8 +84,9 @@ def read(source: Any, root: str | os.PathLike | None = None) -> Rows:
     """Returns the rows of a source.
 
     Args:
-        source: path of a `.csv` or `.jsonl` file, a pandas DataFrame, a dict of columns (lists or
-            NumPy arrays), or `Rows`.
+        source: path of a `.csv`, `.jsonl` or `.parquet` file, a pandas DataFrame, a dict of
+            columns (lists or NumPy arrays), a finite `tf.data.Dataset` of dicts, one row each, or
+            `Rows`.
         root: folder of relative file paths; the manifest's own folder when None.
 
     Raises:
@@ -101,13 +103,15 @@ def read(source: Any, root: str | os.PathLike | None = None) -> Rows:
             for name in source.columns
         }
         return Rows(columns, "the DataFrame", root)
+    if isinstance(source, tf.data.Dataset):
+        return Rows(_read_dataset(source), "the dataset", root)
     if not isinstance(source, str | os.PathLike):
         raise TypeError(
-            "A source must be a path, a DataFrame or a dict of columns. "
+            "A source must be a path, a DataFrame, a tf.data.Dataset or a dict of columns. "
             f"Received: {type(source).__name__}."
         )
     path = Path(source)
-    readers = {".csv": _read_csv, ".jsonl": _read_jsonl}
+    readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
     if path.suffix.lower() not in readers:
         raise ValueError(
             f"A manifest must be a {' or '.join(readers)} file. Received: {str(path)!r}. "
@@ -166,6 +170,41 @@ def _read_jsonl(path: Path) -> dict[str, list]:
             rows.append(row)
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _read_parquet(path: Path) -> dict[str, list]:
+    """Columns as Python values; a struct of `bytes` and `path` is an encoded picture or sound."""
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError as error:
+        raise ImportError("Parquet needs pyarrow: pip install 'mmkeras[parquet]'.") from error
+    try:
+        held = parquet.read_table(path)
+    except (ArrowException, OSError) as error:
+        raise ValueError(
+            f"A .parquet file must be one. Received: {path.name}: {error}. Write it again."
+        ) from error
+    columns = {name: held.column(name).to_pylist() for name in held.column_names}
+    return {name: [_file_of(cell) for cell in cells] for name, cells in columns.items()}
+
+
+def _file_of(cell: Any) -> Any:
+    """Returns the bytes (or else the path) of a struct that holds a file, as data hubs do."""
+    if isinstance(cell, dict) and set(cell) <= {"bytes", "path"}:
+        return cell.get("bytes") or cell.get("path")
+    return cell
+
+
+def _read_dataset(dataset: tf.data.Dataset) -> dict[str, list]:
+    spec = dataset.element_spec
+    if not isinstance(spec, Mapping) or dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise ValueError(
+            "A tf.data.Dataset as a source must be finite and hold a dict of columns per row. "
+            f"Received: {spec}, cardinality {int(dataset.cardinality())}. Map it to dicts, without "
+            "batch() and repeat(); one of batches (x, y) goes to model.fit as it is."
+        )
+    rows = list(dataset.as_numpy_iterator())
+    return {name: [row[name] for row in rows] for name in spec}
 
 
 def read_members(

@@ -36,7 +36,8 @@ def table(
     any training starts.
 
     Args:
-        train: path of a `.csv` or `.jsonl` manifest, a pandas DataFrame, or a dict of columns.
+        train: path of a `.csv`, `.jsonl` or `.parquet` manifest, a pandas DataFrame, a dict of
+            columns, or a finite `tf.data.Dataset` of dicts (of TFDS: `mk.data.tfds`).
             A cell is a file path (or archive member), encoded bytes, text, numbers, or an array
             (uint8 pictures, float waves, series). An empty cell, None or NaN is an absent item.
         modalities: name -> spec, in the order in which a fusion will read them.

@@ -71,13 +71,15 @@ def encode(name: str, spec: Target, rows: Rows, cells: Any) -> np.ndarray:
 def _names(spec: Target, cell: Any) -> list[str]:
     if isinstance(spec, Label):
         return [_text(cell)]
-    if isinstance(cell, str):
-        cell = cell.split(spec.separator)
+    if isinstance(cell, str | bytes):
+        cell = _text(cell).split(spec.separator)
     parts = cell if isinstance(cell, Iterable) else [cell]
     return [_text(part).strip() for part in parts if _text(part).strip()]
 
 
 def _text(cell: Any) -> str:
+    if isinstance(cell, bytes):
+        return cell.decode("utf-8")
     if isinstance(cell, float | np.floating) and float(cell).is_integer():
         return str(int(cell))
     return str(cell)

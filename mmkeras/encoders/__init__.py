@@ -17,6 +17,8 @@ from mmkeras.encoders.image_cnn import image_cnn
 from mmkeras.encoders.image_inception import image_inception
 from mmkeras.encoders.image_resnet import image_resnet
 from mmkeras.encoders.image_vit import image_vit
+from mmkeras.encoders.levels import levels
+from mmkeras.encoders.pretrained import pretrained
 from mmkeras.encoders.sequence_lstm import sequence_lstm
 from mmkeras.encoders.sequence_transformer import sequence_transformer
 from mmkeras.encoders.series_patchtst import series_patchtst
@@ -95,7 +97,7 @@ def _checked(model: keras.Model, name: str) -> keras.Model:
         )
     for what, needed in (("input", {name, f"{name}_mask"}), ("output", {"tokens", "mask"})):
         held = getattr(model, what, None)  # a Sequential or subclassed model may have none
-        if not isinstance(held, dict) or set(held) != needed:
+        if not isinstance(held, dict) or set(held) - {"levels"} != needed:
             raise ValueError(
                 f"An encoder for {name!r} must have the {what}s {sorted(needed)}. "
                 f"Received: {sorted(held) if isinstance(held, dict) else held}. "
@@ -126,6 +128,8 @@ __all__ = [
     "text_bow",
     "text_char_cnn",
     "text_gru",
+    "levels",
+    "pretrained",
     "text_lstm",
     "text_transformer",
     "vector_mlp",

@@ -4,6 +4,7 @@ from mmkeras.layers.absent import AbsentToken
 from mmkeras.layers.audio_features import MFCC, LogMel, SpecAugment
 from mmkeras.layers.masked_norm import MaskedGroupNorm, groups_of
 from mmkeras.layers.masking import MeanToken, ZeroMasked, masked_mean
+from mmkeras.layers.pixels import NormalizePixels
 from mmkeras.layers.positions import LearnedPositions
 from mmkeras.layers.transformer import TransformerBlock
 
@@ -14,6 +15,7 @@ __all__ = [
     "LogMel",
     "MaskedGroupNorm",
     "MeanToken",
+    "NormalizePixels",
     "SpecAugment",
     "TransformerBlock",
     "ZeroMasked",

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from mmkeras import alignment as alignment_family
 from mmkeras import encoders as encoder_family
 from mmkeras import fusion as fusion_family
 from mmkeras.core import Modality, checks
@@ -21,6 +22,7 @@ def graph(
     fusion: Any,
     heads: Mapping[str, keras.layers.Layer],
     *,
+    alignment: Any = None,
     hidden_dim: int = 64,
     dropout: float = 0.0,
     precision: Mapping[str, str] | None = None,
@@ -46,10 +48,13 @@ def graph(
         layer = fusion_family.get(
             fusion, names, hidden_dim=hidden_dim, dropout=dropout, name="fusion"
         )
+        align = alignment_family.get(alignment, names, hidden_dim=hidden_dim, name="alignment")
     heads = {name: _named(head, name) for name, head in heads.items()}
-    named = [("fusion", layer), *heads.items()]
+    named = [("fusion", layer), *heads.items(), *([("alignment", align)] if align else [])]
     _check_parts([*inputs, *parts, *(getattr(part, "name", name) for name, part in named)])
-    fused = layer({name: encoded[name] for name in names})
+    if align is not None:
+        encoded = align(encoded)
+    fused = layer({name: {k: encoded[name][k] for k in ("tokens", "mask")} for name in names})
     return inputs, {name: head(fused) for name, head in heads.items()}
 
 

@@ -1,9 +1,10 @@
 """Training on TensorFlow: the model class, optimizers, strategy, precision, seeds, callbacks."""
 
+from mmkeras.training.adapters import load_adapters, lora, merge_adapters, save_adapters
 from mmkeras.training.averaging import AverageWeights
 from mmkeras.training.callbacks import callbacks
 from mmkeras.training.features import cache_features, pooled
-from mmkeras.training.freezing import freeze, unfreeze
+from mmkeras.training.freezing import freeze, stages, unfreeze
 from mmkeras.training.model import Model
 from mmkeras.training.nonfinite import NonFiniteGuard
 from mmkeras.training.optimizers import optimizer
@@ -26,11 +27,16 @@ __all__ = [
     "callbacks",
     "is_chief",
     "freeze",
+    "load_adapters",
+    "lora",
+    "merge_adapters",
     "optimizer",
     "pooled",
     "precision",
+    "save_adapters",
     "schedule",
     "seed",
+    "stages",
     "strategy",
     "unfreeze",
     "xla_cache",

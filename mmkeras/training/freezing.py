@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import keras
 
+from mmkeras.layers.backbone import Backbone
 from mmkeras.training.optimizers import matches
 
 
@@ -18,7 +19,8 @@ def freeze(model: keras.Model, patterns: Sequence[str]) -> list[str]:
         model: not yet compiled: what trains is read when the step is traced. A compiled one
             must be compiled again: this warns, and `fit` raises until it is.
         patterns: `fnmatch` patterns of layer names, those inside encoders included: "image_*"
-            is every layer of the encoder of `image`, "fusion" the fusion.
+            is every layer of the encoder of `image`, "fusion" the fusion. A layer of a borrowed
+            backbone has its name in front: "image_backbone/conv5_*".
 
     Raises:
         ValueError: a pattern that matches no layer with weights.
@@ -31,26 +33,64 @@ def unfreeze(model: keras.Model, patterns: Sequence[str] = ("*",)) -> list[str]:
     return _set(model, patterns, trainable=True)
 
 
+def stages(model: keras.Model, groups: Sequence[Sequence[str]]) -> Iterator[list[str]]:
+    """Yields the names of what trains, a group more at each stage: staged unfreezing.
+
+    Howard & Ruder 2018 ("gradual unfreezing"): first the new layers, then the backbone from its
+    top. All else is frozen. Compile and fit at every stage: the optimizer starts anew, with a
+    rate of that stage.
+
+        head = ["fusion", "answer"]
+        for epoch, names in enumerate(stages(model, [head, ["image_backbone/conv5_*"], ["*"]])):
+            model.compile(mk.training.optimizer("adamw", 1e-3 / 3**epoch))
+            model.fit(data.train(32), initial_epoch=epoch, epochs=epoch + 1)
+
+    Args:
+        model: as of `freeze`.
+        groups: patterns of layer names, the group of each stage.
+
+    Raises:
+        ValueError: a pattern that matches no layer with weights.
+    """
+    every = [name for name, _ in _leaves(model)]
+    for pattern in (pattern for group in groups for pattern in group):
+        matches(pattern, every)
+    model.compiled = False  # known here: no need to warn
+    freeze(model, ["*"])
+    open_ = []
+    for group in groups:
+        model.compiled = False
+        open_ += [name for name in unfreeze(model, group) if name not in open_]
+        yield open_
+
+
 def _set(model: keras.Model, patterns: Sequence[str], trainable: bool) -> list[str]:
     if isinstance(patterns, str):
         raise TypeError(f"`patterns` must be a list. Received: {patterns!r}. Write [{patterns!r}].")
-    layers = list(_leaves(model))
-    names = [layer.name for layer in layers]
+    names, layers = zip(*_leaves(model), strict=True)
     found = sorted({i for pattern in patterns for i in matches(pattern, names)})
     for i in found:
         layers[i].trainable = trainable
-    if model.compiled:
-        model.compiled = False
-        warnings.warn(
-            "What trains has changed: call compile(...) again before fit(...).", stacklevel=3
-        )
+    changed(model, stacklevel=4)
     return [names[i] for i in found]
 
 
-def _leaves(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    """Layers with weights, those of nested models instead of the models."""
+def changed(model: keras.Model, stacklevel: int = 3) -> None:
+    """Makes a compiled model ask for `compile` again: what trains is read when it is traced."""
+    if model.compiled:
+        model.compiled = False
+        warnings.warn(
+            "What trains has changed: call compile(...) again before fit(...).",
+            stacklevel=stacklevel,
+        )
+
+
+def _leaves(model: keras.Model, prefix: str = "") -> Iterator[tuple[str, keras.layers.Layer]]:
+    """Names and layers with weights, those of nested models and backbones instead of them."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            yield from _leaves(layer)
+            yield from _leaves(layer, prefix)
+        elif isinstance(layer, Backbone) and layer.built:
+            yield from _leaves(layer.model, f"{layer.name}/")
         elif layer.weights:
-            yield layer
+            yield f"{prefix}{layer.name}", layer

@@ -21,7 +21,7 @@ from mmkeras.training import private
 TABLES = ("embeddings", "position_embeddings", "table", "types")
 """Names of weights that hold one row per token, position or type: never decayed by default."""
 
-_BLOCK = re.compile(r"^([^/]*?)_?(?:block|layer)_?(\d+)(?:/|$)")
+_BLOCK = re.compile(r"^((?:[^/]*_backbone/)?[^/]*?)_?(?:block|layer)_?(\d+)(?:/|$)")
 
 
 def multipliers(
@@ -38,7 +38,8 @@ def multipliers(
         layer_decay: d of layer-wise decay (Clark et al. 2020; as in BEiT, Bao et al. 2022), a
             further factor. In a stack of n layers named `<stem>_block<i>` (or `_layer_<i>`),
             block i has d^(n - i), what comes before the first block under the same stem
-            (embeddings, positions) d^(n + 1), everything else 1: the last block trains at d.
+            (embeddings, positions) d^(n + 1), everything else 1: the last block trains at d. The
+            stack of a borrowed backbone counts alike (`text_backbone/transformer_layer_0`).
 
     Raises:
         ValueError: a pattern that matches no path, or no stack of layers for `layer_decay`.
@@ -79,8 +80,9 @@ def _depths(paths: Sequence[str]) -> list[int]:
     for stem in {match[1] for match in blocks if match}:
         mine = {i: int(match[2]) for i, match in enumerate(blocks) if match and match[1] == stem}
         count, first = max(mine.values()) + 1, min(mine)
+        root = f"{stem.rpartition('/')[0]}/" if "/" in stem else f"{stem}_"
         for i in range(first):
-            if paths[i].startswith(f"{stem}_"):
+            if paths[i].startswith(root):
                 depths[i] = count + 1
         for i, index in mine.items():
             depths[i] = count - index

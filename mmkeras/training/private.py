@@ -3,6 +3,7 @@
 `_symbolic_build` and `_maybe_symbolic_build` are where `fit` reads a batch to build metrics and
 optimizer; `_loss_tracker` is the mean that `fit` logs as "loss"; `_distributed_dataset` is the
 dataset behind the iterator of an epoch; `_flatten_layers` walks the layers inside layers;
+`_tracker` keeps a built layer from taking new weights, which adapters are;
 `_compile_loss` holds the mean that is logged of every head's loss; `_momentums` and `_velocities`
 are Adam's slots, `_get_variable_index` finds a weight's, and `_all_reduce_sum_gradients` sums over
 the replicas what the step here has summed before. Keras has no public way to any of them, which is
@@ -36,6 +37,7 @@ def check() -> None:
         ("_loss_tracker", inspect.unwrap(keras.Model.compile)),
         ("_compile_loss", inspect.unwrap(keras.Model.compile)),
         ("_distributed_dataset", getattr(epoch, "__init__", None)),
+        ("_tracker", inspect.unwrap(keras.layers.Layer._initialize_tracker)),
         ("_momentums", keras.optimizers.Adam.build),
         ("_velocities", keras.optimizers.Adam.build),
     ):
@@ -103,6 +105,16 @@ def element_spec(iterator: Any) -> Any:
 def flatten_layers(model: keras.Model) -> list[keras.layers.Layer]:
     """Returns all layers of a model, those inside of layers included."""
     return list(model._flatten_layers())
+
+
+@contextmanager
+def unlocked(layer: keras.layers.Layer) -> Iterator[None]:
+    """Lets a built layer take new weights."""
+    layer._tracker.unlock()
+    try:
+        yield
+    finally:
+        layer._tracker.lock()
 
 
 def is_seed_state(variable: Any) -> bool:

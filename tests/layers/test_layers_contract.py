@@ -15,6 +15,7 @@ from mmkeras.layers import (
     LogMel,
     MaskedGroupNorm,
     MeanToken,
+    NormalizePixels,
     SpecAugment,
     TransformerBlock,
     ZeroMasked,
@@ -51,6 +52,10 @@ UNITS = {
         lambda rng: (rng.standard_normal((5, 4, 3, 6)), tokens_and_mask(rng)[1]),
     ),
     "mfcc": Unit(lambda **kw: MFCC(3, **kw), lambda rng: tokens_and_mask(rng)[:1], float32=True),
+    "normalize_pixels": Unit(
+        lambda **kw: NormalizePixels([0.1, 0.2, 0.3], -1.0, True, **kw),
+        lambda rng: (rng.integers(0, 256, (5, 4, 3, 3)).astype("uint8"),),
+    ),
     "pool_mask": Unit(
         lambda **kw: base.PoolMask(2, **kw), lambda rng: tokens_and_mask(rng, time=5)[1:]
     ),

@@ -1,8 +1,9 @@
 """Sentences."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mmkeras.core import checks
 from mmkeras.core.modality import Modality
@@ -18,10 +19,13 @@ class Text(Modality):
         length: number of tokens L; longer texts are cut, shorter ones padded and masked.
         tokenizer: "words" (lower-cased runs of letters and digits), "characters" (code points as
             they are, white space and controls as one space each) or "bytes" (of UTF-8; nothing to
-            learn), all three with TensorFlow's core ops only, or "wordpiece" (tensorflow_text).
+            learn), all three with TensorFlow's core ops only, "wordpiece" (tensorflow_text), or the
+            description of a keras-hub tokenizer, as `mk.encoders.pretrained(...).modality()` makes
+            it; the vocabulary is then its own.
         vocabulary_size: largest vocabulary that is learnt, special tokens included.
         vocabulary: the tokens by id; learnt from the training rows when None. The first two must
-            be "[PAD]" and "[UNK]", the third "[SEP]" when there are segments.
+            be "[PAD]" and "[UNK]", the third "[SEP]" when there are segments (with a keras-hub
+            tokenizer, whatever it has there).
         segments: parts of a text, separated by a tab, e.g. question and paragraph; each ends with
             the token "[SEP]" (id 2) when there are several, as in BERT.
         augment: training only, e.g. `{"word_dropout": {"rate": 0.1}}`; see
@@ -37,7 +41,7 @@ class Text(Modality):
     )
 
     length: int = 32
-    tokenizer: str = "words"
+    tokenizer: str | dict[str, Any] = "words"
     vocabulary_size: int = 10_000
     vocabulary: tuple[str, ...] | None = None
     segments: int = 1
@@ -47,8 +51,11 @@ class Text(Modality):
         """Checks and normalises the arguments."""
         for name, minimum in (("length", 1), ("segments", 1), ("vocabulary_size", 3)):
             self._whole(name, minimum)
-        checks.one_of("tokenizer", self.tokenizer, TOKENIZERS)
         self._check_augment()
+        if isinstance(self.tokenizer, Mapping):
+            self._check_pretrained()
+            return
+        checks.one_of("tokenizer", self.tokenizer, TOKENIZERS)
         if self.tokenizer == "bytes" and self.vocabulary is None:
             self._set("vocabulary", (*self.special, *(f"<{byte:02X}>" for byte in range(256))))
         if self.vocabulary is not None:
@@ -78,6 +85,21 @@ class Text(Modality):
     def special(self) -> tuple[str, ...]:
         """The tokens that come first in the vocabulary."""
         return ("[PAD]", "[UNK]", "[SEP]") if self.segments > 1 else ("[PAD]", "[UNK]")
+
+    def _check_pretrained(self) -> None:
+        if self.segments > 1:
+            raise ValueError(
+                "A keras-hub tokenizer takes one segment. Received: "
+                f"segments={self.segments}. Leave `segments` out."
+            )
+        if "config" not in self.tokenizer or not self.vocabulary:
+            raise ValueError(
+                "A keras-hub tokenizer needs its description and its vocabulary. Received: "
+                f"tokenizer with {sorted(self.tokenizer)}, vocabulary={self.vocabulary!r}. Use "
+                "mk.encoders.pretrained(...).modality(length=...), which gives both."
+            )
+        self._set("tokenizer", dict(self.tokenizer))
+        self._set("vocabulary", tuple(self.vocabulary))
 
     shape = property(lambda self: (self.length,), doc="(L,).")
     dtype = property(lambda self: "int32", doc="Token ids.")

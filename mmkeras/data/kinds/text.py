@@ -1,6 +1,7 @@
 """Sentences: UTF-8 in, token ids out."""
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -10,6 +11,7 @@ from mmkeras.data.augment import made
 from mmkeras.data.augment_text import character_noise
 from mmkeras.data.columns import Column, unique
 from mmkeras.data.draws import Draws
+from mmkeras.data.pretrained_tokenizer import PretrainedTokenizer
 from mmkeras.data.sources import Rows, missing
 from mmkeras.data.vocabulary import learn, split_characters, split_words, valid_utf8
 
@@ -49,7 +51,9 @@ class Decoder(tf.Module):
         self.noise = None
         if "character_noise" in modality.augment:
             self.noise = made(character_noise, modality, "character_noise")
-        if modality.tokenizer == "wordpiece":
+        if isinstance(modality.tokenizer, Mapping):
+            self.tokenizer = PretrainedTokenizer(modality)
+        elif modality.tokenizer == "wordpiece":
             self.tokenizer = _wordpiece(modality)
         elif modality.tokenizer != "bytes":
             self.table = tf.lookup.StaticHashTable(self._words(vocabulary_file), default_value=1)
@@ -82,7 +86,7 @@ class Decoder(tf.Module):
     def _ids(self, raw: Any) -> Any:
         """Ragged ids (B, None) of texts."""
         kind = self.modality.tokenizer
-        if kind == "wordpiece":
+        if kind == "wordpiece" or isinstance(kind, Mapping):
             return self.tokenizer.tokenize(valid_utf8(raw))
         if kind == "bytes":
             first = len(self.modality.special)

@@ -1,0 +1,299 @@
+"""`Shards`: training and evaluation from TFRecord files, larger than memory, in an exact order.
+
+The order of an epoch is a function of (seed, epoch): the files in a permutation, `pool_shards` of
+them read at a time, the rows of a pool in a permutation. So the batch of global step s is a
+function of (seed, s) alone, as with `Data`; a run that goes on at step s passes over whole pools
+without reading them and reads at most one in vain. With as many files as `pool_shards`, or fewer,
+the order is a permutation of all rows.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from mmkeras.core import Modality, Target, checks, from_json
+from mmkeras.core.targets import KINDS as TARGETS
+from mmkeras.core.targets import Label, Number
+from mmkeras.data.augment import augmenter
+from mmkeras.data.dataset import check_shard, epoch_number, only_classes
+from mmkeras.data.kinds import decoder
+from mmkeras.data.options import tuned_map
+from mmkeras.data.write_shards import FORMAT, SCHEMA, checksum
+
+
+def shards(
+    folder: str | os.PathLike, *, seed: int = 0, pool_shards: int = 8, verify: bool = False
+) -> "Shards":
+    """Opens what `write_shards` wrote.
+
+    Args:
+        folder: with a `schema.json`.
+        seed: of the shuffle and the augmentation.
+        pool_shards: files whose rows are mixed; their bytes are held in memory twice (the next
+            pool is read while one is used).
+        verify: also checks the SHA-256 of every file; its size is always checked, and every
+            record carries a checksum of its own that is checked when it is read.
+
+    Raises:
+        ValueError: no complete shards there, or a file that is missing or changed.
+    """
+    folder = Path(folder)
+    if not (folder / SCHEMA).is_file():
+        raise ValueError(
+            f"Shards are a folder with a {SCHEMA}, which is written last. Received: "
+            f"{str(folder)!r}, without. Call mk.data.write_shards(...) (again: it goes on)."
+        )
+    schema = json.loads((folder / SCHEMA).read_text(encoding="utf-8"))
+    if schema.get("format") != FORMAT:
+        raise ValueError(
+            f"The shards must be of format {FORMAT}. Received: {schema.get('format')} in "
+            f"{str(folder)!r}. Write them again."
+        )
+    for about in (about for files in schema["splits"].values() for about in files):
+        _check(folder / about["file"], about, verify)
+    return Shards(
+        folder=folder,
+        modalities=from_json(json.dumps({"modalities": schema["modalities"]})),
+        targets={name: _target(config) for name, config in schema["targets"].items()},
+        files=schema["splits"],
+        seed=checks.whole("seed", seed, 0),
+        pool_shards=checks.whole("pool_shards", pool_shards),
+    )
+
+
+@dataclass(frozen=True)
+class Shards:
+    """Splits on disk, with the `train`, `valid`, `test` and `batches` of `Data`.
+
+    Attributes:
+        folder: where they are.
+        modalities, targets: adapted, in declared order.
+        files: split -> entries of the schema.
+        seed, pool_shards: see `shards`.
+    """
+
+    folder: Path
+    modalities: dict[str, Modality]
+    targets: dict[str, Target]
+    files: dict[str, list[dict]]
+    seed: int = 0
+    pool_shards: int = 8
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Classes of the only target that has any."""
+        return only_classes(self.targets)
+
+    def rows(self, split: str) -> int:
+        """Returns the number of rows of a split."""
+        if split not in self.files:
+            raise ValueError(f"There is no split {split!r}. Received: {sorted(self.files)}.")
+        return sum(about["rows"] for about in self.files[split])
+
+    def train(
+        self,
+        batch_size: int,
+        *,
+        shuffle: bool = True,
+        augment: bool = True,
+        shard: tuple[int, int] = (0, 1),
+    ) -> tf.data.Dataset:
+        """Returns full batches `(x, y)` of the training rows; see `Data.train`.
+
+        It carries `steps` and `stream(first_step, shard)` in the same way.
+        """
+        batch_size = checks.whole("batch_size", batch_size)
+        check_shard(shard, batch_size)
+        steps = self.rows("train") // batch_size
+        if not steps:
+            raise ValueError(
+                "`batch_size` must not exceed the number of training rows. Received: "
+                f"batch_size={batch_size}, rows={self.rows('train')}. Choose a smaller batch."
+            )
+        load = self._loader(augment)
+
+        def epoch(number: Any, first: Any, shard: tuple[int, int]) -> tf.data.Dataset:
+            """Records and seeds of the batches of an epoch, from a step of it on."""
+            records = self._epoch(number, first * batch_size, shuffle)
+            batches = records.batch(batch_size, drop_remainder=True)
+            size = batch_size // shard[1]
+
+            def seeded(step: Any, held: Any) -> tuple[Any, Any]:
+                seed = tf.stack([number + step, self.seed + step + 104_729 * shard[0]])
+                part = tf.ensure_shape(held[shard[0] * size : (shard[0] + 1) * size], [size])
+                return part, tf.cast(seed, tf.uint32)
+
+            steps_left = tf.data.Dataset.range(first, steps)
+            return tf.data.Dataset.zip(steps_left, batches).map(seeded)
+
+        def stream(first_step: int = 0, shard: tuple[int, int] = shard) -> tf.data.Dataset:
+            check_shard(shard, batch_size)
+            start = checks.whole("first_step", first_step, 0)
+            numbers = tf.data.Dataset.range(start // steps, tf.int64.max)
+
+            def one(number: Any) -> tf.data.Dataset:
+                resumed = tf.equal(number, start // steps)
+                first = tf.where(resumed, tf.constant(start % steps, tf.int64), 0)
+                return epoch(number, first, shard)
+
+            return tuned_map(numbers.flat_map(one), load)
+
+        zero = tf.constant(0, tf.int64)
+        batches = epoch_number(self.seed).flat_map(lambda number: epoch(number, zero, shard))
+        batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
+        dataset = tuned_map(batches, load)
+        dataset.steps, dataset.stream = steps, stream
+        return dataset
+
+    def valid(self, batch_size: int, **kwargs: Any) -> tf.data.Dataset:
+        """Returns every validation row once; see `batches`."""
+        return self.batches("valid", batch_size, **kwargs)
+
+    def test(self, batch_size: int, **kwargs: Any) -> tf.data.Dataset:
+        """Returns every test row once; see `batches`."""
+        return self.batches("test", batch_size, **kwargs)
+
+    def batches(
+        self, split: str, batch_size: int, *, shard: tuple[int, int] = (0, 1)
+    ) -> tf.data.Dataset:
+        """Returns every row of a split once and in order, in batches `(x, y)` of even size.
+
+        Batches differ by at most one row, the larger ones first. Carries `part(shard)`, as
+        `Data.batches` does.
+        """
+        count = self.rows(split)
+        steps = -(-count // checks.whole("batch_size", batch_size))
+        size, more = divmod(count, steps)
+        files = [str(self.folder / about["file"]) for about in self.files[split]]
+        load = self._loader(augment=False)
+
+        def part(shard: tuple[int, int]) -> tf.data.Dataset:
+            check_shard(shard)
+            if size < shard[1]:
+                raise ValueError(
+                    f"Every reader needs a row of every batch. Received: batches of {size} rows "
+                    f"of {split!r} for {shard[1]} readers. Choose a larger batch, or fewer readers."
+                )
+            records = tf.data.TFRecordDataset(files)
+            large = records.take(more * (size + 1)).batch(size + 1)
+            whole = large.concatenate(records.skip(more * (size + 1)).batch(size))
+
+            def mine(held: Any) -> Any:
+                length = tf.shape(held)[0]
+                return held[length * shard[0] // shard[1] : length * (shard[0] + 1) // shard[1]]
+
+            whole = whole.map(mine).apply(tf.data.experimental.assert_cardinality(steps))
+            return tuned_map(whole, lambda held: load(held, None))
+
+        dataset = part(shard)
+        dataset.part = part
+        return dataset
+
+    def _epoch(self, number: Any, first_row: Any, shuffle: bool) -> tf.data.Dataset:
+        """Records of an epoch in its order, from a row on."""
+        held = self.files["train"]
+        files = tf.constant([str(self.folder / about["file"]) for about in held])
+        sizes = tf.constant([about["rows"] for about in held], tf.int64)
+        order = _permutation(len(held), number, self.seed) if shuffle else tf.range(len(held))
+        files, sizes = tf.gather(files, order), tf.gather(sizes, order)
+        pools = -(-len(held) // self.pool_shards)
+        starts = np.minimum(np.arange(pools + 1) * self.pool_shards, len(held))
+        before = tf.concat([[0], tf.cumsum(sizes)], 0)
+        edges = tf.gather(before, starts)  # rows before each pool, and all
+        first = tf.reduce_sum(tf.cast(edges[1:] <= first_row, tf.int64))
+        starts = tf.constant(starts, tf.int64)
+
+        def read(pool: Any) -> tf.data.Dataset:
+            mine = files[starts[pool] : starts[pool + 1]]
+            count = edges[pool + 1] - edges[pool]
+            return tf.data.TFRecordDataset(mine).batch(count)
+
+        def mixed(pool: Any, records: Any) -> Any:
+            if not shuffle:
+                return records
+            return tf.gather(
+                records, _permutation(tf.shape(records)[0], number, self.seed + 1, pool)
+            )
+
+        chosen = tf.data.Dataset.range(first, tf.cast(pools, tf.int64))
+        rows = tf.data.Dataset.zip(chosen, chosen.flat_map(read)).map(mixed).prefetch(1).unbatch()
+        return rows.skip(first_row - tf.gather(edges, first))
+
+    def _loader(self, augment: bool) -> Callable:
+        """Returns records (B,), seed (2,) -> (x, y)."""
+        spec = {m: _field(modality) for m, modality in self.modalities.items()}
+        spec |= {f"target/{name}": _truth(target) for name, target in self.targets.items()}
+        decoders = {m: decoder(modality) for m, modality in self.modalities.items()}
+        augmenters = {m: augmenter(x) for m, x in self.modalities.items() if augment}
+
+        def load(records: Any, seed: Any) -> Any:
+            parsed = tf.io.parse_example(records, spec)
+            x = {}
+            for number, (name, decode) in enumerate(decoders.items()):
+                own = seed + tf.constant([0, 7919 * number], tf.uint32) if augment else None
+                raw = _dense(parsed[name], self.modalities[name])
+                crop = getattr(decode, "crop", None) is not None and augment
+                value, mask = decode(raw, own) if crop else decode(raw)
+                if augmenters.get(name):
+                    value = augmenters[name](value, mask, own)
+                x[name], x[f"{name}_mask"] = value, mask
+            y = {
+                name: tf.cast(parsed[f"target/{name}"], tf.int32)
+                if isinstance(target, Label)
+                else parsed[f"target/{name}"]
+                for name, target in self.targets.items()
+            }
+            return (x, y) if y else (x,)
+
+        return load
+
+
+def _permutation(count: Any, number: Any, *more: Any) -> Any:
+    """Order of 0..count-1, a function of the numbers."""
+    seed = tf.stack([number, sum(tf.cast(m, tf.int64) * 1_000_003**i for i, m in enumerate(more))])
+    return tf.random.experimental.stateless_shuffle(tf.range(count), seed)
+
+
+def _field(modality: Modality) -> Any:
+    """How a raw item is read from a record."""
+    dtype = tf.as_dtype(modality.raw_dtype)
+    if None in modality.raw_shape:
+        return tf.io.RaggedFeature(dtype)
+    return tf.io.FixedLenFeature(modality.raw_shape, dtype)
+
+
+def _dense(items: Any, modality: Modality) -> Any:
+    """Items of different lengths as one tensor, NaN (or "") behind the shorter ones."""
+    if not isinstance(items, tf.RaggedTensor):
+        return items
+    filler = "" if items.dtype == tf.string else float("nan")
+    flat = items.to_tensor(default_value=tf.constant(filler, items.dtype))
+    return tf.reshape(flat, (tf.shape(flat)[0], -1, *modality.raw_shape[1:]))
+
+
+def _truth(target: Target) -> Any:
+    if isinstance(target, Label):
+        return tf.io.FixedLenFeature((), tf.int64)
+    return tf.io.FixedLenFeature(
+        () if isinstance(target, Number) else (len(target.classes),), tf.float32
+    )
+
+
+def _target(config: dict) -> Target:
+    return TARGETS[config["kind"]](**{k: v for k, v in config.items() if k != "kind"})
+
+
+def _check(path: Path, about: dict, verify: bool) -> None:
+    size = path.stat().st_size if path.is_file() else None
+    if size != about["bytes"] or verify and checksum(path) != about["sha256"]:
+        raise ValueError(
+            f"Every shard must be as {SCHEMA} says. Received: {path.name}, "
+            f"{'missing' if size is None else 'changed'}. Remove {SCHEMA} and write the shards "
+            "again into another folder, or copy the file anew."
+        )
