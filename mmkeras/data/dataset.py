@@ -123,7 +123,7 @@ class Data:
             return rows, tf.cast(seed, tf.uint32)
 
         def loaded(batches: tf.data.Dataset, shard: tuple[int, int]) -> tf.data.Dataset:
-            _check_shard(shard, batch_size)
+            check_shard(shard, batch_size)
             if mix is not None and batch_size // shard[1] % 2:
                 raise ValueError(
                     "To be mixed, every reader's part of a batch must be even. Received: "
