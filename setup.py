@@ -18,6 +18,7 @@ BENCH = [
     "tokenizers>=0.21",
     "torch>=2.6",
 ]
+VIDEO = ["av>=14"]
 PLOT = ["matplotlib>=3.8", "pydot>=3"]
 DEV = [
     "pandas>=2.2",
@@ -27,6 +28,7 @@ DEV = [
     "ruff>=0.9",
     "scipy>=1.12",
     *PLOT,
+    *VIDEO,
 ]
 
 setup(
@@ -55,6 +57,7 @@ setup(
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "plot": PLOT,
         "serving": SERVING,
+        "video": VIDEO,
     },
     classifiers=[
         "Development Status :: 3 - Alpha",

@@ -21,8 +21,10 @@ _NAMES = {
     "Model": "training",
     "Modality": "core",
     "Number": "core",
+    "Several": "core",
     "Text": "core",
     "Vector": "core",
+    "Video": "core",
     "assemble": "assembly",
     "register": "core",
 }

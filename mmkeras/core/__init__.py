@@ -1,7 +1,7 @@
 """Modality specs, targets, registration, identifier resolution and argument checks (rank 0)."""
 
 from mmkeras.core.identifiers import resolve
-from mmkeras.core.modalities import Audio, Image, Text, Vector
+from mmkeras.core.modalities import Audio, Image, Several, Text, Vector, Video
 from mmkeras.core.modality import Modality
 from mmkeras.core.registration import register
 from mmkeras.core.spec import from_json, load, save, to_json
@@ -14,9 +14,11 @@ __all__ = [
     "Labels",
     "Modality",
     "Number",
+    "Several",
     "Target",
     "Text",
     "Vector",
+    "Video",
     "from_json",
     "load",
     "register",

@@ -7,6 +7,7 @@ from mmkeras.data.kinds import decoder
 from mmkeras.data.profile import InputProfile, profile
 from mmkeras.data.service import distribute
 from mmkeras.data.table import table
+from mmkeras.data.video_files import convert_videos
 
 __all__ = [
     "Data",
@@ -14,6 +15,7 @@ __all__ = [
     "Report",
     "Split",
     "check",
+    "convert_videos",
     "decoder",
     "distribute",
     "profile",

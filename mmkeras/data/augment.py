@@ -6,8 +6,10 @@ and position is always augmented alike. Absent samples stay untouched behind the
 Images (Keras layers, on uint8 0..255, borders filled with black): `flip` (horizontal; `mode`),
 `translate` (`fraction`), `rotate` (`fraction` of a full turn), `zoom` (`fraction`), `brightness`
 and `contrast` (`fraction`); `random_resized_crop` (`scale`, `ratio`) comes first, while the picture
-is decoded (`mmkeras.data.crop`). Audio: `time_shift` (`seconds`, zeros come in), `noise` (white, at
-`snr_db`). `spec_augment` acts on the spectrogram and is a layer of the audio encoders.
+is decoded (`mmkeras.data.crop`). Videos: the same, drawn once per clip for all its frames, and in
+place of the resized crop `temporal_crop` (`scale`), while the clip is decoded. Audio: `time_shift`
+(`seconds`, zeros come in), `noise` (white, at `snr_db`); `spec_augment` acts on the spectrogram and
+is a layer of the audio encoders. Of `Several`, every item is augmented by itself.
 """
 
 from collections.abc import Callable
@@ -91,6 +93,25 @@ def _both(fraction: Any) -> Any:
     return fraction if isinstance(fraction, list | tuple) else (fraction, fraction)
 
 
+def _frames(op: Callable) -> Callable:
+    """An op of pictures on clips (B, N, H, W, C): drawn once per clip, the same for its frames."""
+
+    def on_clips(modality: Modality, **arguments: Any) -> Callable:
+        on_pictures = op(modality, **arguments)
+
+        def apply(value: Any, mask: Any, seed: Any) -> Any:
+            _, count, height, width, channels = value.shape
+            wide = tf.transpose(value, (0, 2, 3, 1, 4))  # frames side by side in the channels
+            wide = tf.reshape(wide, (-1, height, width, count * channels))
+            wide = on_pictures(wide, mask, seed)
+            wide = tf.reshape(wide, (-1, height, width, count, channels))
+            return tf.transpose(wide, (0, 3, 1, 2, 4))
+
+        return apply
+
+    return on_clips
+
+
 OPS: dict[str, dict[str, Callable]] = {
     "image": {
         "flip": _keras_layer(
@@ -112,6 +133,7 @@ OPS: dict[str, dict[str, Callable]] = {
     },
     "audio": {"time_shift": _time_shift, "noise": _noise},
 }
+OPS["video"] = {name: _frames(op) for name, op in OPS["image"].items()}
 
 
 def _op(make: Callable, modality: Modality, name: str) -> Callable:
@@ -124,8 +146,20 @@ def _op(make: Callable, modality: Modality, name: str) -> Callable:
         ) from error
 
 
+def _each_item(augment: Callable | None) -> Callable | None:
+    """The augmentation of items (B * K, ...) on several per sample (B, K, ...)."""
+
+    def apply(value: Any, mask: Any, seed: Any) -> Any:
+        items = (tf.reshape(part, [-1, *part.shape[2:]]) for part in (value, mask))
+        return tf.reshape(augment(*items, seed), [-1, *value.shape[1:]])
+
+    return augment and apply
+
+
 def augmenter(modality: Modality) -> Callable | None:
     """Returns `(value, mask, seed uint32 (2,)) -> value` for a decoded batch, or None."""
+    if modality.item is not modality:
+        return _each_item(augmenter(modality.item))
     table = OPS.get(modality.kind, {})
     chosen = getattr(modality, "augment", {})
     ops = [_op(table[name], modality, name) for name in chosen if name in table]

@@ -32,6 +32,7 @@ def decoded(modality: Modality, column: Column, folder: str | os.PathLike | None
         column: raw items, files, or tensors (which are returned as they are).
         folder: where to keep them; in memory when None.
     """
+    modality = modality.item
     if column.form == "decoded":
         return column
     if folder is None:

@@ -19,23 +19,28 @@ class Reader:
         self.index = tf.constant(column.index)
         self.items = _tensor(column.items)
         self.mask = None if column.mask is None else _tensor(column.mask)
-        ready = column.form == "decoded" and modality.kind != "image"  # pictures may be cropped
-        self.decoder = None if ready else decoder(modality)
+        # What is decoded may still be cropped at random.
+        ready = column.form == "decoded" and not getattr(modality, "augment", {})
+        self.decoder = None if ready else decoder(modality.item)
 
     def __call__(self, rows: Any, seed: Any = None) -> tuple[Any, Any]:
         """Returns the value and mask of a batch of rows; see `decode`."""
-        return self.decode(tf.gather(self.index, rows), seed)
+        items = tf.gather(self.index, rows)
+        if len(items.shape) == 1:
+            return self.decode(items, seed)
+        parts = self.decode(tf.reshape(items, [-1]), seed)  # of Several, K items a row
+        return tuple(tf.reshape(p, [-1, items.shape[1], *p.shape[1:]]) for p in parts)
 
     def decode(self, items: Any, seed: Any = None) -> tuple[Any, Any]:
         """Returns the value and mask of a batch of items.
 
-        With a seed (2,), pictures are cropped at random if their spec says so.
+        With a seed (2,), pictures and clips are cropped at random if their spec says so.
         """
         crop = None if seed is None else getattr(self.decoder, "crop", None)
         held = tf.gather(self.items, items)
         if self.form == "decoded":
             mask = tf.gather(self.mask, items)
-            return (held if crop is None else crop.recrop(held, seed)), mask
+            return (held, mask) if crop is None else self.decoder.recrop(held, mask, seed)
         raw = read_files(held) if self.form == "path" else held
         return self.decoder(raw) if crop is None else self.decoder(raw, seed)
 

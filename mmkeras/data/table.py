@@ -147,12 +147,13 @@ def _bad_rows(
 ) -> dict[int, str]:
     """Raises for, or masks, the unreadable items of a column; returns row number -> reason."""
     column = made[name]
-    reasons = unreadable(spec, column)
+    reasons = unreadable(spec.item, column)
     if not reasons:
         return {}
     found = {
         int(row): reasons[int(item)]
-        for row, item in zip(rows.numbers, column.index, strict=True)
+        for row, items in zip(rows.numbers, column.index.reshape(len(rows), -1), strict=True)
+        for item in items
         if int(item) in reasons
     }
     row, reason = next(iter(found.items()))

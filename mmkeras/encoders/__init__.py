@@ -11,15 +11,28 @@ import keras
 from mmkeras.core import Modality, resolve
 from mmkeras.encoders.audio_cnn import audio_cnn
 from mmkeras.encoders.image_cnn import image_cnn
+from mmkeras.encoders.several_shared import several_shared
 from mmkeras.encoders.text_lstm import text_lstm
 from mmkeras.encoders.text_transformer import text_transformer
 from mmkeras.encoders.vector_mlp import vector_mlp
+from mmkeras.encoders.video_cnn3d import video_cnn3d
+from mmkeras.encoders.video_frames import video_frames_lstm, video_frames_transformer
+from mmkeras.encoders.video_r2plus1d import video_r2plus1d
+from mmkeras.encoders.video_vivit import video_vivit
 
 ENCODERS = {
     "image": {"cnn": image_cnn},
     "text": {"lstm": text_lstm, "transformer": text_transformer},
     "audio": {"cnn": audio_cnn},
     "vector": {"mlp": vector_mlp},
+    "video": {
+        "cnn3d": video_cnn3d,
+        "r2plus1d": video_r2plus1d,
+        "frames_lstm": video_frames_lstm,
+        "frames_transformer": video_frames_transformer,
+        "vivit": video_vivit,
+    },
+    "several": {"shared": several_shared},
 }
 
 
@@ -74,7 +87,13 @@ __all__ = [
     "audio_cnn",
     "get",
     "image_cnn",
+    "several_shared",
     "text_lstm",
     "text_transformer",
     "vector_mlp",
+    "video_cnn3d",
+    "video_frames_lstm",
+    "video_frames_transformer",
+    "video_r2plus1d",
+    "video_vivit",
 ]

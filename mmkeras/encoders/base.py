@@ -1,12 +1,30 @@
 """What every encoder function begins and ends with."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 from keras import ops
 
 from mmkeras.core import Modality, checks, register
+from mmkeras.core.identifiers import nearest
 from mmkeras.layers import ZeroMasked
+
+
+def sizes_of(variants: Mapping[str, dict], variant: str, given: Mapping[str, Any]) -> dict:
+    """Returns the sizes of a variant, those given by name in their place.
+
+    Raises:
+        ValueError: the variant, or the name of a size, is not in the table.
+    """
+    if variant not in variants:
+        raise ValueError(f"Unknown variant {variant!r}. {nearest(variant, variants)}")
+    for name in given:
+        if name not in variants[variant]:
+            raise ValueError(
+                f"The encoder has no argument {name!r}. {nearest(name, variants[variant])}"
+            )
+    return {**variants[variant], **given}
 
 
 def begin(name: str, modality: Modality) -> tuple[dict, Any, Any]:

@@ -33,7 +33,9 @@ def _load_text_ops() -> None:
 
 
 def _decoded(value: Any) -> Any:
-    return [base64.b64decode(v["b64"]) if isinstance(v, dict) else v for v in value]
+    if isinstance(value, list):
+        return [_decoded(v) for v in value]
+    return base64.b64decode(value["b64"]) if isinstance(value, dict) else value
 
 
 def _plain(value: Any) -> Any:

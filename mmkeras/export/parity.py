@@ -57,6 +57,8 @@ def _plain(item: Any) -> Any:
         item = item.encode("utf-8")
     if isinstance(item, bytes):
         return {"b64": base64.b64encode(item).decode("ascii")}
+    if np.asarray(item).dtype.kind in "OSU":  # several strings of one sample
+        return [_plain(part) for part in item]
     return np.asarray(item).tolist()
 
 
@@ -86,8 +88,8 @@ def check_parity(
         return x
 
     items = {
-        name: tf.constant(list(values) if np.asarray(values).dtype == object else values)
-        for name, values in raw.items()
+        name: tf.constant(values.tolist() if values.dtype == object else values)
+        for name, values in ((name, np.asarray(values)) for name, values in raw.items())
     }
     count = len(next(iter(raw.values())))
     dataset = tf.data.Dataset.from_tensor_slices(items).batch(count).map(decode)

@@ -24,7 +24,8 @@ def saved_model(
     """Writes a SavedModel for TensorFlow Serving.
 
     The signature `serving_default` takes one optional raw input per modality: encoded JPEG, PNG,
-    GIF or BMP bytes, WAV bytes, UTF-8 text (string, shape (B,)), or numbers (float32, (B, F)).
+    GIF or BMP bytes, WAV bytes, GIF or container bytes of a video (`mk.Video`), UTF-8 text
+    (string, shape (B,)), or numbers (float32, (B, F)); of `mk.Several` K of them, (B, K, ...).
     An input that a request leaves out, an empty string and a NaN mean that the modality is absent
     (`SignatureDef.defaults`, which TF Serving fills in). Inputs hold B items or one for all.
 
@@ -95,10 +96,10 @@ def _check(model: keras.Model, modalities: Mapping[str, Modality], path: Path) -
 
 
 def _vocabulary_file(folder: Path, name: str, modality: Modality) -> dict:
-    if modality.kind != "text":
+    if modality.item.kind != "text":
         return {}
     file = folder / f"{name}_vocabulary.txt"
-    file.write_text("\n".join(modality.vocabulary) + "\n", encoding="utf-8")
+    file.write_text("\n".join(modality.item.vocabulary) + "\n", encoding="utf-8")
     return {"vocabulary_file": file}
 
 

@@ -1,19 +1,28 @@
-"""Blocks that know no modality: masking, pooling, transformer, positions, audio features."""
+"""Blocks that know no modality: masking, norms, pooling, transformer, positions, audio features."""
 
 from mmkeras.layers.absent import AbsentToken
 from mmkeras.layers.audio_features import MFCC, LogMel, SpecAugment
+from mmkeras.layers.items import JoinItems, MergeItems, SplitItems
+from mmkeras.layers.masked_norm import MaskedGroupNorm, groups_of
 from mmkeras.layers.masking import MeanToken, ZeroMasked, masked_mean
+from mmkeras.layers.max_pool import MaxPool3D
 from mmkeras.layers.positions import LearnedPositions
 from mmkeras.layers.transformer import TransformerBlock
 
 __all__ = [
     "MFCC",
     "AbsentToken",
+    "JoinItems",
     "LearnedPositions",
     "LogMel",
+    "MaskedGroupNorm",
+    "MaxPool3D",
     "MeanToken",
+    "MergeItems",
     "SpecAugment",
+    "SplitItems",
     "TransformerBlock",
     "ZeroMasked",
+    "groups_of",
     "masked_mean",
 ]

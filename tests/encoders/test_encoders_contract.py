@@ -22,6 +22,7 @@ from tests.encoders.inputs import (
 )
 
 NAME = "left"
+SMALL_LSTM = {"name": "lstm", "embedding_dim": 5, "hidden_dim": 6}
 CASES = {
     f"{kind}-{name}": (kind, name, SPECS[kind], SMALL.get((kind, name), {}))
     for kind, table in ENCODERS.items()
@@ -39,6 +40,12 @@ CASES["audio-mfcc"] = (
     {"filters": (8,), "dropout": 0.25},
 )
 CASES["image-grey"] = ("image", "cnn", mk.Image(size=(9, 11), channels=1), {"filters": (8, 4, 8)})
+CASES["several-text"] = (
+    "several", "shared", mk.Several(SPECS["text"], 2), {"encoder": SMALL_LSTM}
+)  # fmt: skip
+CASES["video-bilstm"] = (
+    "video", "frames_lstm", SPECS["video"], {**SMALL["video", "frames_lstm"], "bidirectional": True}
+)  # fmt: skip
 every_encoder = pytest.mark.parametrize("case", CASES)
 
 

@@ -2,15 +2,18 @@
 
 The tf.data pipeline, the model's Inputs, the augmentation and the serving signature all come from
 these objects, so that what is served is what was trained. Shapes: H, W, C = height, width,
-channels; L = text length; S = audio samples; F = numbers of a vector. A batch holds `name`
-(the value) and `name_mask` (`mask_shape` behind the batch axis, True = real).
+channels; L = text length; S = audio samples; F = numbers of a vector; N = frames of a video;
+K = items of Several. A batch holds `name` (the value) and `name_mask` (`mask_shape` behind the
+batch axis, True = real).
 """
 
 from mmkeras.core.modalities.audio import Audio
 from mmkeras.core.modalities.image import Image
+from mmkeras.core.modalities.several import Several
 from mmkeras.core.modalities.text import Text
 from mmkeras.core.modalities.vector import Vector
+from mmkeras.core.modalities.video import Video
 
-KINDS = {cls.kind: cls for cls in (Image, Text, Audio, Vector)}
+KINDS = {cls.kind: cls for cls in (Image, Text, Audio, Vector, Video, Several)}
 
-__all__ = ["KINDS", "Audio", "Image", "Text", "Vector"]
+__all__ = ["KINDS", "Audio", "Image", "Several", "Text", "Vector", "Video"]

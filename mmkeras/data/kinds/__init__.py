@@ -16,10 +16,17 @@ import tensorflow as tf
 
 from mmkeras.core import Modality
 from mmkeras.data.columns import Column, read_files
-from mmkeras.data.kinds import audio, image, text, vector
+from mmkeras.data.kinds import audio, image, several, text, vector, video
 from mmkeras.data.sources import Rows
 
-KINDS = {"image": image, "text": text, "audio": audio, "vector": vector}
+KINDS = {
+    "image": image,
+    "text": text,
+    "audio": audio,
+    "vector": vector,
+    "video": video,
+    "several": several,
+}
 
 
 def make(
@@ -56,7 +63,12 @@ def encode(modality: Modality, column: Column, rows: np.ndarray) -> np.ndarray:
     """
     if column.origin is not None:
         return encode(modality, column.origin, rows)
-    items = column.index[rows]
+    index = column.index[rows]  # of Several (N, K)
+    packed = _packed(modality.item, column, index.reshape(-1))
+    return packed.reshape(*index.shape, *packed.shape[1:])
+
+
+def _packed(modality: Modality, column: Column, items: np.ndarray) -> np.ndarray:
     if column.form == "raw":
         return column.items[items]
     if column.form == "path":
