@@ -19,10 +19,10 @@ import numpy as np
 import mmkeras as mk
 from experiments import common
 
-EPOCHS, BATCH, RATE = 24, 32, 2e-3
+EPOCHS, BATCH, RATE = 24, 16, 1e-3
 VIDEO = mk.Video(
     frames=16,
-    size=(36, 48),
+    size=(24, 32),
     channels=1,
     fps=25,
     augment={

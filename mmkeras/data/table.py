@@ -38,13 +38,14 @@ def table(
     Args:
         train: path of a `.csv` or `.jsonl` manifest, a pandas DataFrame, or a dict of columns.
             A cell is a file path (or archive member), encoded bytes, text, numbers, or an array
-            (uint8 pictures, float waves). An empty cell, None or NaN is an absent item.
+            (uint8 pictures and clips, float waves); of `Several` a list of them. An empty cell,
+            None or NaN is an absent item.
         modalities: name -> spec, in the order in which a fusion will read them.
         target: column name (a Label), list of names, or dict name -> `mk.Label()`,
             `mk.Labels()`, `mk.Number()`.
         valid, test: sources of the same form; `valid` may be a fraction of the training rows.
         columns: modality or target -> column name, where they differ; a list of columns for
-            the numbers of a Vector.
+            the numbers of a Vector, or the items of `Several`.
         root: folder of relative paths; the manifest's own when None.
         archive: a zip or tar file (or dict modality -> file) whose members the cells name.
         group: column whose equal cells stay together when `valid` is a fraction.

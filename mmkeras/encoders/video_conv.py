@@ -15,15 +15,17 @@ def video_conv(
     kernel: tuple[int, int, int],
     *,
     strides: tuple[int, int, int] = (1, 1, 1),
+    pool: int = 1,
     relu: bool = True,
     name: str,
 ) -> tuple[Any, Any]:
-    """3-D convolution, group normalisation over the real frames, and perhaps ReLU.
+    """3-D convolution, max pooling over space, group normalisation of the real frames, ReLU.
 
     Args:
         x: (B, N, H, W, C), zero behind the mask.
         mask: bool (B, N).
         filters, kernel, strides: of the convolution; time, height, width.
+        pool: of height and width; before the norm, which then works on fewer positions.
         relu: whether there is one.
         name: prefix of the layers.
 
@@ -40,14 +42,10 @@ def video_conv(
         kernel_initializer="he_normal",
         name=f"{name}_conv",
     )(x)
+    if pool > 1:
+        x = MaxPool3D((1, pool, pool), name=f"{name}_pool")(x)
     x = MaskedGroupNorm(groups_of(filters), name=f"{name}_norm")(x, mask)
     return (keras.layers.ReLU(name=f"{name}_relu")(x) if relu else x), mask
-
-
-def video_pool(x: Any, mask: Any, size: tuple[int, int, int], name: str) -> tuple[Any, Any]:
-    """Max pooling of what is not negative: masked frames, which are zero, change nothing."""
-    x, mask = whole_strides(x, mask, size[0], f"{name}_pool")
-    return MaxPool3D(size, name=f"{name}_pool")(x), mask
 
 
 def whole_strides(x: Any, mask: Any, stride: int, name: str) -> tuple[Any, Any]:

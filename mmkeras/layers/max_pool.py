@@ -13,10 +13,10 @@ from mmkeras.core import checks, register
 
 @register
 class MaxPool3D(keras.layers.Layer):
-    """The largest of every t x h x w block of what is not negative (as after a ReLU).
+    """The largest of every t x h x w block; blocks at the ends may be smaller.
 
-    The ends are filled with zeros, so that masked frames, which are zero, change nothing.
-    `keras.layers.MaxPooling3D` has no float16 on a CPU.
+    As `keras.layers.MaxPooling3D(padding="same")` with blocks that begin at the first frame and
+    pixel; that one has no float16 on a CPU, and is slower there.
 
     Args:
         pool_size: (t, h, w); the strides too.
@@ -36,7 +36,9 @@ class MaxPool3D(keras.layers.Layer):
     def call(self, x: Any) -> Any:
         """Returns the maxima."""
         sides = zip(x.shape[1:4], self.pool_size, strict=True)
-        x = ops.pad(x, ((0, 0), *((0, -side % size) for side, size in sides), (0, 0)))
+        pads = ((0, 0), *((0, -side % size) for side, size in sides), (0, 0))
+        if any(after for _, after in pads):
+            x = ops.pad(x, pads, constant_values=-float("inf"))
         t, h, w = self.pool_size
         starts = itertools.product(range(t), range(h), range(w))
         return functools.reduce(ops.maximum, (x[:, i::t, j::h, k::w] for i, j, k in starts))

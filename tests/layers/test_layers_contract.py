@@ -52,7 +52,7 @@ UNITS = {
     ),
     "merge_items": Unit(MergeItems, lambda rng: tokens_and_mask(rng)[:1], float32=True),
     "max_pool_3d": Unit(
-        lambda **kw: MaxPool3D((2, 3, 2), **kw), lambda rng: (rng.random((5, 3, 4, 4, 2)),)
+        lambda **kw: MaxPool3D((2, 3, 2), **kw), lambda rng: (rng.normal(size=(5, 3, 4, 4, 2)),)
     ),
     "mean_token": Unit(MeanToken, tokens_and_mask),
     "learned_positions": Unit(

@@ -5,7 +5,9 @@ Each has `column(name, modality, rows, source, archive)`, which reads the cells 
 inside the SavedModel. It returns `(value, mask)` with the shapes of its modality. An empty string
 (for numbers: any NaN or infinity) is an absent item: zeros and a mask that is false everywhere.
 Where there is something to learn from training rows, `adapt(modality, column)` does; where decoded
-tensors can be given, `encode(modality, value, mask)` makes the raw item of one.
+tensors can be given, `encode(modality, value, mask)` makes the raw item of one. A decoder that
+crops at random has `crop` (None where the spec does not ask for it), takes a seed, and crops
+decoded batches with `recrop(value, mask, seed)`.
 """
 
 from collections.abc import Sequence
