@@ -20,6 +20,7 @@ import mmkeras as mk
 from experiments import common
 
 EPOCHS, BATCH, RATE = 24, 16, 1e-3
+SNR_DB = -10.0
 VIDEO = mk.Video(
     frames=16,
     size=(24, 32),
@@ -115,11 +116,12 @@ def main() -> None:
     args = common.arguments(
         __doc__,
         rows={"default": ",".join(ROWS), "help": "which rows"},
-        snr={"default": -10.0, "type": float, "help": "of the sound, in dB (default: -10)"},
+        snr={"default": SNR_DB, "type": float, "help": "of the sound, in dB (default: -10)"},
         epochs={"default": EPOCHS, "type": int, "help": f"of the training (default: {EPOCHS})"},
     )
     splits = load(Path(args.data), args.snr, args.quick)
     results = common.Results("grid_digits", args)
+    noise = "" if args.snr == SNR_DB else f"_{args.snr:g}_db"  # rows of another noise are others
     best = (-1.0, None)
     for name in args.rows.split(","):
         encoders, fusion = ROWS[name]
@@ -130,9 +132,9 @@ def main() -> None:
                 epochs = 1 if args.quick else args.epochs
                 return measure(data, encoders, fusion, out, seed, epochs)
 
-            score = results.run(name, seed, run)["values"]["accuracy/val"]
+            score = results.run(name + noise, seed, run)["values"]["accuracy/val"]
             if len(encoders) > 1 and score > best[0]:
-                best = (score, f"{name}-{seed}")
+                best = (score, f"{name}{noise}-{seed}")
     data = table(splits, ("lips", "audio"))
     truth = {split: held.truth["digit"] for split, held in data.splits.items()}
     results.add("majority", "accuracy/val", common.majority(truth["valid"], truth["train"]), 0)

@@ -13,15 +13,15 @@ from mmkeras.data.kinds import decoder
 class Reader:
     """Turns row numbers into decoded batches, in the graph."""
 
-    def __init__(self, modality: Modality, column: Column) -> None:
-        """Moves the items into tensors."""
+    def __init__(self, modality: Modality, column: Column, **kwargs: Any) -> None:
+        """Moves the items into tensors; the keywords are for the kind's decoder."""
         self.form = column.form
         self.index = tf.constant(column.index)
         self.items = _tensor(column.items)
         self.mask = None if column.mask is None else _tensor(column.mask)
         # What is decoded may still be cropped at random.
         ready = column.form == "decoded" and not getattr(modality, "augment", {})
-        self.decoder = None if ready else decoder(modality.item)
+        self.decoder = None if ready else decoder(modality.item, **kwargs)
 
     def __call__(self, rows: Any, seed: Any = None) -> tuple[Any, Any]:
         """Returns the value and mask of a batch of rows; see `decode`."""

@@ -23,7 +23,8 @@ def unreadable(modality: Modality, column: Column) -> dict[int, str]:
     if modality.kind == "vector":
         broken = ~np.isfinite(column.items).all(axis=1) & ~np.isnan(column.items).all(axis=1)
         return {int(i): f"has NaN or infinity: {column.items[i]}" for i in np.flatnonzero(broken)}
-    reader = Reader(modality, column)
+    cropped = "temporal_crop" in getattr(modality, "augment", {})
+    reader = Reader(modality, column, **({"whole": True} if cropped else {}))
 
     def attempt(item: Any) -> Any:
         value, mask = reader.decode(item[None])

@@ -295,6 +295,15 @@ def test_broken_bytes_are_told_before_training(name):
     assert x["clip_mask"].numpy().tolist() == [[True, True], [False, False]]
 
 
+def test_a_broken_frame_that_only_a_random_crop_would_see():
+    good = files.encode(clips.colours(1, SIZE)[0])
+    raw = pack([good, good, good, b"\x89PNG nothing"], [0, 40_000, 80_000, 120_000], 160_000)
+    spec = Video(frames=2, size=SIZE, fps=25, start="start")
+    mk.data.table({"clip": [raw]}, {"clip": spec})  # never seen, never decoded
+    with says(ValueError, "row 1 of the given columns, column 'clip'", "PNG"):
+        mk.data.table({"clip": [raw]}, {"clip": spec.replace(augment={"temporal_crop": {}})})
+
+
 def test_a_gif_that_ends_early_is_masked_at_the_end():
     clip = np.random.default_rng(0).integers(0, 256, (4, 40, 40, 3)).astype("uint8")
     raw = clips.gif(clip)

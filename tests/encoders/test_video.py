@@ -6,8 +6,8 @@ import pytest
 
 import mmkeras as mk
 from mmkeras import encoders
-from mmkeras.encoders import video_r2plus1d as r2plus1d
-from mmkeras.encoders import video_vivit as vivit
+from mmkeras.encoders.video_r2plus1d import VARIANTS as R2PLUS1D
+from mmkeras.encoders.video_vivit import VARIANTS as VIVIT
 from mmkeras.layers import MaxPool3D
 from tests import contract
 from tests.core.errors import says
@@ -83,7 +83,7 @@ def test_r2plus1d_has_as_many_weights_as_a_3d_network():
     model = encoders.video_r2plus1d(NAME, mk.Video(frames=16, size=112), variant="18")
     positions = 2 * 512
     assert model.count_params() == split + norms + short + positions
-    assert r2plus1d.VARIANTS["34"]["depths"] == (3, 4, 6, 3)
+    assert R2PLUS1D["34"]["depths"] == (3, 4, 6, 3)
 
 
 def test_vivit_base_is_the_factorised_encoder_of_the_paper():
@@ -94,7 +94,7 @@ def test_vivit_base_is_the_factorised_encoder_of_the_paper():
     block = 4 * dim**2 + 3 * dim + 2 * dim * mlp + mlp + dim + 4 * dim
     tubelets = 2 * 4 * 4 * 1 * dim + dim
     assert model.count_params() == 5 * block + tubelets + (grid + steps) * dim + 2 * 2 * dim
-    base = vivit.VARIANTS["base"]
+    base = VIVIT["base"]
     assert (base["num_layers"], base["num_temporal_layers"]) == (12, 4)
     assert (base["hidden_dim"], base["intermediate_dim"], base["num_heads"]) == (768, 3072, 12)
 

@@ -69,10 +69,16 @@ def encode(modality: Video, clip: np.ndarray, mask: np.ndarray) -> bytes:
 class Decoder(tf.Module):
     """GIF, container or picture bytes (B,) -> uint8 (B, N, H, W, C), bool (B, N)."""
 
-    def __init__(self, modality: Video) -> None:
-        """Keeps the spec."""
+    def __init__(self, modality: Video, whole: bool = False) -> None:
+        """Keeps the spec.
+
+        Args:
+            modality: the spec.
+            whole: whether a container's frames are all decoded, also those that are not seen: to
+                find what is broken before a random crop comes upon it.
+        """
         super().__init__()
-        self.modality = modality
+        self.modality, self.whole = modality, whole
         self.picture = image.Decoder(modality.picture)
         self.crop = TemporalCrop(modality) if "temporal_crop" in modality.augment else None
 
@@ -151,19 +157,26 @@ class Decoder(tf.Module):
     def _encoded(self, frames: Any, times: Any, end: Any, drawn: Any) -> tuple[Any, Any]:
         """Frames as bytes (S,), of which only the sampled ones are decoded."""
         index, real = self.sample(times, end, drawn)
-        chosen = tf.gather(frames, index)
-        real &= tf.strings.length(chosen) > 0
-        shape = self.modality.shape[1:]
-
-        def one(parts: tuple) -> Any:
-            item, seen = parts
-            return tf.cond(
-                seen, lambda: self.picture.decode(item), lambda: tf.zeros(shape, tf.uint8)
+        chosen = tf.where(real, tf.gather(frames, index), "")
+        pictures = tf.map_fn(self._frame, chosen, fn_output_signature=tf.uint8)
+        if self.whole:  # the result must depend on them, or they would be optimised away
+            largest = tf.map_fn(
+                lambda frame: tf.reduce_max(self._frame(frame)),
+                frames,
+                fn_output_signature=tf.uint8,
             )
+            pictures = tf.minimum(pictures, tf.maximum(tf.reduce_max(largest), 255))
+        pictures = tf.ensure_shape(pictures, self.modality.shape)
+        return pictures, tf.strings.length(chosen) > 0
 
-        spec = tf.TensorSpec(shape, tf.uint8)
-        pictures = tf.map_fn(one, (chosen, real), fn_output_signature=spec)
-        return tf.ensure_shape(pictures, self.modality.shape), real
+    def _frame(self, item: Any) -> Any:
+        """Bytes of one frame () -> uint8 (H, W, C); zeros of ""."""
+        shape = self.modality.shape[1:]
+        return tf.cond(
+            tf.strings.length(item) > 0,
+            lambda: self.picture.decode(item),
+            lambda: tf.zeros(shape, tf.uint8),
+        )
 
     def sample(self, times: Any, end: Any, drawn: Any = None) -> tuple[Any, Any]:
         """Returns which frames are seen, int32 (N,), and whether there is one, bool (N,).
