@@ -25,13 +25,14 @@ PACKAGES = ("tensorflow", "keras", "numpy", "torch", "tokenizers", "simplejpeg",
 
 
 def arguments(doc: str, argv: list[str] | None = None) -> argparse.Namespace:
-    """Parses the interface of every benchmark: --out, --quick, --rounds."""
+    """Parses the interface of every benchmark: --out, --quick, --rounds, --only."""
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", required=True, type=Path, help="folder for result.json")
     parser.add_argument("--quick", action="store_true", help="small sizes, one round")
     parser.add_argument("--rounds", type=int, help="of each comparison (default 3; quick 1)")
+    parser.add_argument("--only", default="", help="rows with this text in their name")
     args = parser.parse_args(argv)
     args.rounds = args.rounds or (1 if args.quick else 3)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -196,6 +197,8 @@ class Results:
 
     def save(self) -> dict:
         """Writes `result.json`, prints the table as markdown, and returns the result."""
+        if not self.rows:
+            raise ValueError("No row has the text of --only in its name. Leave it out to see all.")
         result = {
             "name": self.name,
             "command": " ".join([f"python -m benchmarks.{self.name}", *sys.argv[1:]]),

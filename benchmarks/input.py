@@ -1,6 +1,6 @@
 """P1 - P3: from files and strings to batches, against PyTorch loaders, librosa and HF tokenizers.
 
-    python -m benchmarks.input --out runs/bench_input [--quick] [--rows pairs,sounds,text]
+    python -m benchmarks.input --out runs/bench_input [--quick] [--only P2]
 
 P1, two cores: JPEG 500 x 375 and captions -> (64, 224, 224, 3) and ids (64, 32), with random
 resized crops and an alias-free filter everywhere: against (i) PIL + bicubic + Python byte pairs in
@@ -12,8 +12,6 @@ fastest batch call, with the share of lines whose ids are identical. mmkeras run
 pipeline. Ours does nothing else in the process: no training competes for the cores.
 """
 
-import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +20,6 @@ from benchmarks import input_data
 from benchmarks.common import Contender, Results, arguments, compare, row
 
 OURS, PEERS = "benchmarks.input_ours", "benchmarks.input_peers"
-ROWS = ("pairs", "sounds", "text")
 
 
 def pairs(folder: str, rounds: int, quick: bool) -> list[dict]:
@@ -103,25 +100,15 @@ def text(folder: str, rounds: int, quick: bool) -> list[dict]:
 
 def main(argv: list[str] | None = None) -> dict:
     """Runs the benchmark; returns what `result.json` holds."""
-    chosen, rest = _rows(sys.argv[1:] if argv is None else argv)
-    args = arguments(__doc__, rest)
+    args = arguments(__doc__, argv)
     folder = args.out / ("quick_data" if args.quick else "data")
     sizes = (128, 2048, 128) if args.quick else (2000, 100_000, 2048)
     input_data.make(folder, *sizes)
     results = Results("input", args)
-    for name in chosen:
-        results.add(*globals()[name](str(folder), args.rounds, args.quick))
+    for name, rows in {"P1": pairs, "P2": sounds, "P3": text}.items():
+        if args.only in name:
+            results.add(*rows(str(folder), args.rounds, args.quick))
     return results.save()
-
-
-def _rows(argv: list[str]) -> tuple[list[str], list[str]]:
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--rows", default=",".join(ROWS))
-    known, rest = parser.parse_known_args(argv)
-    chosen = known.rows.split(",")
-    if not set(chosen) <= set(ROWS):
-        parser.error(f"--rows must be some of {','.join(ROWS)}; received {known.rows!r}")
-    return chosen, rest
 
 
 if __name__ == "__main__":

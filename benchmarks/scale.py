@@ -1,6 +1,6 @@
 """P9: what several processes cost, on a machine with two cores.
 
-    python -m benchmarks.scale --out runs/bench_scale [--quick]
+    python -m benchmarks.scale --out runs/bench_scale [--quick] [--only workers]
 
 (a) Two workers with a core each, 64 rows of model A per worker, against twice the rate of one
 worker on one core: efficiency, and the same for PyTorch's DDP over gloo. Against two processes
@@ -103,9 +103,13 @@ def main(argv: list[str] | None = None) -> dict:
     input_data.make(folder, *((128, 2048, 128) if args.quick else (1000, 20_000, 128)))
     results = Results("scale", args)
     steps = 10 if args.quick else 60
-    results.add(*weak_scaling(args.rounds, steps))
-    results.add(*service(str(folder), args.rounds, args.quick))
-    results.add(*mirrored(args.rounds, steps))
+    for name, rows in {
+        "workers": lambda: weak_scaling(args.rounds, steps),
+        "service": lambda: service(str(folder), args.rounds, args.quick),
+        "devices": lambda: mirrored(args.rounds, steps),
+    }.items():
+        if args.only in name:
+            results.add(*rows())
     return results.save()
 
 

@@ -1,6 +1,6 @@
 """Start-up (P8): seconds from a new process to the end of the first training step.
 
-Command: python -m benchmarks.startup --out DIR [--quick] [--rounds N]. Needs mmkeras[bench].
+Command: python -m benchmarks.startup --out DIR [--quick] [--only B]. Needs mmkeras[bench].
 
 Every measurement is a new process that imports, builds model A or B of `benchmarks/models.py` and
 takes one training step on a batch in memory. "first step" is from the call of `fit` to the end of
@@ -33,9 +33,10 @@ def main(argv: list[str] | None = None) -> dict:
 
     def rows(title: str, ours: common.Contender, peers: dict) -> None:
         named = {f"{title}: {name}": peer for name, peer in peers.items()}
-        results.add(
-            *common.compare(ours, named, unit="s", rounds=args.rounds, lower_is_better=True)
-        )
+        if args.only in title:
+            results.add(
+                *common.compare(ours, named, unit="s", rounds=args.rounds, lower_is_better=True)
+            )
 
     rows(
         "import mmkeras",

@@ -1,6 +1,6 @@
 """Training steps (P4, P5): mmkeras against PyTorch at its best and at its most usual, and Keras.
 
-Command: python -m benchmarks.step --out DIR [--quick] [--rounds N]. Needs mmkeras[bench].
+Command: python -m benchmarks.step --out DIR [--quick] [--only P5]. Needs mmkeras[bench].
 
 P4 is model A of `benchmarks/models.py` (CNN of 64 x 64 pixels + LSTM of 32 tokens, batch 64), P5
 model B (CLIP, batch 64) on texts cut to 32 tokens, and on texts of any length: mmkeras pads a batch
@@ -35,6 +35,8 @@ def main(argv: list[str] | None = None) -> dict:
         )
 
     def rows(title: str, ours: common.Contender, peers: dict) -> None:
+        if args.only not in title:
+            return
         # torch.compile takes minutes of C++: not in the quick run.
         kept = {n: p for n, p in peers.items() if not (args.quick and "compile" in n)}
         named = {f"{title}: {name}": peer for name, peer in kept.items()}

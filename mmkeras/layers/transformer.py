@@ -25,7 +25,8 @@ class TransformerBlock(keras.layers.Layer):
         cross: whether `context` is attended to instead of `tokens` itself.
         remat: whether training computes activations again in the backward pass instead of keeping
             them, the attention in chunks of queries. Same numbers, less memory, more time
-            (`python -m benchmarks.memory`).
+            (`python -m benchmarks.memory`). Where T is not known beforehand, the attention is
+            computed whole.
 
     Call arguments:
         tokens: (B, T, D).
@@ -115,7 +116,8 @@ class TransformerBlock(keras.layers.Layer):
 
     def _attend(self, query: Any, source: Any, mask: Any, training: bool) -> Any:
         def heads(x: Any) -> Any:  # (B, T, D) -> (B, T, H, D / H)
-            return ops.reshape(x, (-1, x.shape[1], self.num_heads, x.shape[-1] // self.num_heads))
+            shape = (-1, ops.shape(x)[1], self.num_heads, x.shape[-1] // self.num_heads)
+            return ops.reshape(x, shape)
 
         q, k, v = heads(self.query(query)), heads(self.key(source)), heads(self.value(source))
 
@@ -126,12 +128,12 @@ class TransformerBlock(keras.layers.Layer):
             return ops.einsum("bhqk,bkhd->bqhd", weights, v)
 
         length = query.shape[1]
-        if self.remat and training and length > CHUNK:
+        if self.remat and training and (length or 0) > CHUNK:
             parts = [q[:, i : i + CHUNK] for i in range(0, length, CHUNK)]
             out = ops.concatenate([keras.remat(attention)(p, k, v) for p in parts], axis=1)
         else:
             out = attention(q, k, v)
-        return ops.reshape(out, (-1, length, query.shape[-1]))
+        return ops.reshape(out, (-1, ops.shape(query)[1], query.shape[-1]))
 
     def compute_output_shape(
         self, tokens_shape: tuple, mask_shape: tuple = None, context_shape: tuple = None

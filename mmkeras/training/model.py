@@ -115,6 +115,7 @@ class Model(keras.Model):
         self.compile(**config)
         self.optimizer.build(self.trainable_variables)
 
+    @private.without_autotuning()
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """Trains as `keras.Model.fit`; a `tf.data.Dataset` shuffles itself.
 
@@ -147,11 +148,13 @@ class Model(keras.Model):
             shutil.rmtree(run.resume.folder, ignore_errors=True)
         return history
 
+    @private.without_autotuning()
     def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Evaluates as `keras.Model.evaluate`; several workers share every batch."""
         x, steps = workers.share(self.distribute_strategy, x, kwargs.get("steps"))
         return super().evaluate(x, *args, **(kwargs | ({"steps": steps} if steps else {})))
 
+    @private.without_autotuning()
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """Predicts as `keras.Model.predict`; several workers share every batch, all get all."""
         x, steps = workers.share(self.distribute_strategy, x, kwargs.get("steps"))

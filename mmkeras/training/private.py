@@ -6,7 +6,8 @@ dataset behind the iterator of an epoch; `_flatten_layers` walks the layers insi
 `_compile_loss` holds the mean that is logged of every head's loss; `_momentums` and `_velocities`
 are Adam's slots, `_get_variable_index` finds a weight's, and `_all_reduce_sum_gradients` sums over
 the replicas what the step here has summed before. Keras has no public way to any of them, which is
-why `setup.py` bounds Keras to the minor version these were tested on.
+why `setup.py` bounds Keras to the minor version these were tested on. Of TensorFlow it is
+`_create_device_dataset`, which makes what every replica reads from.
 """
 
 import inspect
@@ -18,6 +19,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from tensorflow.python.data.ops import multi_device_iterator_ops
 
 NAMES = ("_maybe_symbolic_build", "_symbolic_build", "_flatten_layers")
 OF_OPTIMIZERS = ("_all_reduce_sum_gradients", "_get_variable_index")
@@ -40,6 +42,12 @@ def check() -> None:
         code = getattr(setter, "__code__", None)
         if code is None or name not in code.co_names:
             missing.append(name)
+    if not hasattr(multi_device_iterator_ops, "_create_device_dataset"):
+        raise ImportError(
+            "mmkeras needs TensorFlow's private name '_create_device_dataset', which TensorFlow "
+            f"{tf.__version__} does not have. Install the tested version: pip install "
+            "'tensorflow>=2.21,<2.22'."
+        )
     if missing:
         raise ImportError(
             f"mmkeras needs the private Keras names {missing}, which Keras {keras.__version__} "
@@ -125,6 +133,28 @@ def adam_slots(optimizer: keras.optimizers.Adam, index: int) -> tuple[Any, Any]:
 def build_from_spec(model: keras.Model, element_spec: Any) -> None:
     """Builds metrics, losses and optimizer from the spec of a batch, without reading data."""
     model._symbolic_build(data_batch=element_spec)
+
+
+@contextmanager
+def without_autotuning() -> Iterator[None]:
+    """Lets iterators of several replicas that are made inside run without autotuning.
+
+    Each replica reads from a dataset that TensorFlow makes with its default options, whatever
+    those of the data are; closing it may wait as long as all steps have taken (see
+    `mmkeras.data.options`).
+    """
+    make = multi_device_iterator_ops._create_device_dataset
+
+    def tuned(*args: Any) -> tf.data.Dataset:
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return make(*args).with_options(options)
+
+    multi_device_iterator_ops._create_device_dataset = tuned
+    try:
+        yield
+    finally:
+        multi_device_iterator_ops._create_device_dataset = make
 
 
 check()

@@ -19,7 +19,7 @@ def folder(tmp_path_factory):
 
 
 def test_quick_input(folder, capsys):
-    result = bench.main(["--out", str(folder), "--quick", "--rows", "text"])
+    result = bench.main(["--out", str(folder), "--quick", "--only", "P3"])
     assert json.loads((folder / "result.json").read_text()) == result
     named = {row["row"]: row for row in result["rows"]}
     row = named["P3 word pieces / HF tokenizers"]
@@ -33,10 +33,9 @@ def test_quick_input(folder, capsys):
     assert "| P3 word pieces" in capsys.readouterr().out
 
 
-def test_unknown_rows_are_refused(folder, capsys):
-    with pytest.raises(SystemExit):
-        bench.main(["--out", str(folder), "--rows", "pictures"])
-    assert "some of pairs,sounds,text" in capsys.readouterr().err
+def test_unknown_rows_are_refused(folder):
+    with pytest.raises(ValueError, match="No row has the text of --only"):
+        bench.main(["--out", str(folder), "--quick", "--only", "pictures"])
 
 
 def test_data_are_a_function_of_the_seed_and_look_like_photos(folder):

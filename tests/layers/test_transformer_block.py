@@ -160,3 +160,17 @@ def test_errors():
         TransformerBlock(0, 8)
     with pytest.raises(ValueError, match="`dropout` must lie between"):
         TransformerBlock(2, 8, dropout=-0.1)
+
+
+@both
+def test_any_length_gives_what_a_known_one_gives(cross):
+    block, tokens, mask, context = case(cross)
+    inputs = [keras.Input((None, D)), keras.Input((None,), dtype="bool")]
+    inputs += [keras.Input((None, D))] if cross else []
+    model = keras.Model(inputs, block(*inputs))
+    given = [tokens, mask, *([context] if cross else [])]
+    np.testing.assert_allclose(
+        as_numpy(model(given)), call(block, tokens, mask, context), atol=1e-6
+    )
+    shorter = [given[0][:, :3], given[1] if cross else given[1][:, :3], *given[2:]]
+    assert as_numpy(model(shorter)).shape == (B, 3, D)

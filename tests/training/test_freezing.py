@@ -3,35 +3,11 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import mmkeras as mk
+from tests.small import build, rows
 
-SPECS = {
-    "picture": mk.Image(size=8),
-    "numbers": mk.Vector(size=3, normalize=False),
-}
 PICTURE = ["picture_conv0", "picture_norm0", "picture_positions"]
-
-
-def build():
-    return mk.assemble(
-        SPECS,
-        {"picture": {"name": "cnn", "filters": (8,)}},
-        "concatenation",
-        {"label": mk.heads.Classifier(("a", "b"))},
-        hidden_dim=8,
-    )
-
-
-def rows(rng, count=12):
-    x = {
-        "picture": rng.integers(0, 255, (count, 8, 8, 3)).astype("uint8"),
-        "picture_mask": np.arange(count) % 4 > 0,
-        "numbers": rng.normal(size=(count, 3)).astype("float32"),
-        "numbers_mask": np.arange(count) % 4 > 1,
-    }
-    return tf.data.Dataset.from_tensor_slices((x, {"label": np.arange(count) % 2})).batch(4)
 
 
 def test_frozen_layers_keep_their_weights_and_the_rest_trains(rng, tmp_path):

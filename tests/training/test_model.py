@@ -271,6 +271,27 @@ def test_compile_refuses_what_would_be_wrong():
         model.compile("sgd")
 
 
+def test_what_replicas_read_from_is_not_autotuned(rng, monkeypatch):
+    def made(*args):
+        return tf.data.Dataset.range(3)
+
+    monkeypatch.setattr(private.multi_device_iterator_ops, "_create_device_dataset", made)
+    seen = []
+
+    class Look(keras.callbacks.Callback):
+        def look(self, *_):
+            seen.append(private.multi_device_iterator_ops._create_device_dataset().options())
+
+        on_train_begin = on_test_begin = on_predict_begin = look
+
+    model, data = build(), dataset(*batch(rng))
+    model.fit(data, verbose=0, callbacks=[Look()])
+    model.evaluate(data, verbose=0, callbacks=[Look()])
+    model.predict(data, verbose=0, callbacks=[Look()])
+    assert [options.autotune.enabled for options in seen] == [False] * 3
+    assert private.multi_device_iterator_ops._create_device_dataset is made
+
+
 def test_a_missing_private_name_is_told(monkeypatch):
     monkeypatch.setattr(private, "NAMES", ("_no_such_name",))
     with pytest.raises(ImportError, match=r"\['_no_such_name'\].*pip install 'keras>=3.15.1"):
