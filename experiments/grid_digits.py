@@ -19,7 +19,7 @@ import numpy as np
 import mmkeras as mk
 from experiments import common
 
-EPOCHS, BATCH, RATE = 24, 16, 1e-3
+EPOCHS, BATCH, RATE = 24, 16, 2e-3
 SNR_DB = -10.0
 VIDEO = mk.Video(
     frames=16,
@@ -41,8 +41,13 @@ AUDIO = mk.Audio(
     augment={"spec_augment": {"time_masks": 1, "time_width": 4, "band_masks": 2, "band_width": 5}},
 )
 SOUND = {"name": "cnn", "filters": (16, 32, 64), "dropout": 0.2}
-CNN3D = {"name": "cnn3d", "filters": (8, 16, 32), "dropout": 0.2}
-R2PLUS1D = {"name": "r2plus1d", "filters": (16, 32, 64), "dropout": 0.2}
+CNN3D = {"name": "cnn3d", "filters": (8, 16, 32, 64), "depths": (1, 1, 1, 1), "dropout": 0.2}
+R2PLUS1D = {
+    "name": "r2plus1d",
+    "filters": (16, 32, 64, 64),
+    "depths": (1, 1, 1, 1),
+    "dropout": 0.2,
+}
 ROWS = {
     "audio_only": ({"audio": SOUND}, "concatenation"),
     "lips_only_cnn3d": ({"lips": CNN3D}, "concatenation"),
