@@ -18,7 +18,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from mmkeras.core import Modality
+from mmkeras.core import Modality, Video
 
 
 class _PassedSeed(keras.random.SeedGenerator):
@@ -133,7 +133,7 @@ OPS: dict[str, dict[str, Callable]] = {
     },
     "audio": {"time_shift": _time_shift, "noise": _noise},
 }
-OPS["video"] = {name: _frames(op) for name, op in OPS["image"].items()}
+OPS["video"] = {n: _frames(op) for n, op in OPS["image"].items() if n in Video.augmentations}
 
 
 def _op(make: Callable, modality: Modality, name: str) -> Callable:

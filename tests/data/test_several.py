@@ -217,3 +217,9 @@ def test_a_decoder_of_several_takes_a_vocabulary_file(tmp_path):
     value, mask = decode(tf.constant([["red", "x red"]]))
     assert value.numpy().tolist() == [[[2, 0], [1, 2]]]
     assert mask.numpy().tolist() == [[[True, False], [True, True]]]
+
+
+def test_features_are_kept_per_item_only():
+    data = mk.data.table({"points": [[[1.0, 2.0]]]}, {"points": Several(Vector(2), 2)})
+    with says(ValueError, "Features are kept per item", "'points' has several"):
+        mk.training.cache_features(None, data, "points")

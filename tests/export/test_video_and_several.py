@@ -73,7 +73,7 @@ def test_parity_in_a_process_of_its_own(exported):
     assert difference["kind"] <= 5e-6
 
 
-@pytest.mark.parametrize("left_out", [*SPECS, None])
+@pytest.mark.parametrize("left_out", ["clip", "points", None])
 def test_what_a_request_leaves_out_is_absent(exported, left_out):
     model, data, path = exported
     raw = data.raw("train", [1])
