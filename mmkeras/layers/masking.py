@@ -10,12 +10,9 @@ from mmkeras.core import register
 
 def expand_mask(mask: Any, rank: int) -> Any:
     """Returns `mask` with trailing axes of length 1 up to `rank`."""
-    return ops.reshape(mask, (*_shape(mask), *([1] * (rank - len(mask.shape)))))
-
-
-def _shape(tensor: Any) -> tuple:
-    """Static sizes; the batch axis as -1."""
-    return (-1, *tensor.shape[1:])
+    for _ in range(rank - len(mask.shape)):
+        mask = ops.expand_dims(mask, -1)
+    return mask
 
 
 def zero_masked(value: Any, mask: Any) -> Any:

@@ -33,6 +33,13 @@ def test_masked_mean(tokens, mask):
     assert np.all(found[1] == 0.0)
 
 
+def test_masked_mean_of_any_length(tokens, mask):
+    inputs = [keras.Input((None, D)), keras.Input((None,), dtype="bool")]
+    mean = keras.layers.Lambda(lambda given: masked_mean(*given), output_shape=(D,))(inputs)
+    found = as_numpy(keras.Model(inputs, mean)([tokens, mask]))
+    assert np.array_equal(found, as_numpy(masked_mean(tokens, mask)))
+
+
 @pytest.mark.parametrize("garbage", GARBAGE)
 def test_masked_mean_ignores_garbage(tokens, mask, garbage):
     filled = np.where(mask[:, :, None], tokens, np.float32(garbage))
