@@ -23,6 +23,7 @@ TFDS = [
     "importlib-resources",
     "tensorflow-datasets>=4.9.8,<5",
 ]  # it imports what it does not declare
+VIDEO = ["av>=14"]
 PLOT = ["matplotlib>=3.8", "pydot>=3"]
 # Reading Ogg Vorbis and other sounds for a one-off conversion to WAV.
 SOUND = ["soundfile>=0.13"]
@@ -38,6 +39,7 @@ DEV = [
     *PLOT,
     *SOUND,
     *TFDS,
+    *VIDEO,
 ]
 
 setup(
@@ -69,6 +71,7 @@ setup(
         "serving": SERVING,
         "sound": SOUND,
         "tfds": TFDS,
+        "video": VIDEO,
     },
     classifiers=[
         "Development Status :: 3 - Alpha",

@@ -22,9 +22,11 @@ _NAMES = {
     "Modality": "core",
     "Number": "core",
     "Series": "core",
+    "Several": "core",
     "Table": "core",
     "Text": "core",
     "Vector": "core",
+    "Video": "core",
     "assemble": "assembly",
     "register": "core",
 }

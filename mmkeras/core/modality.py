@@ -36,6 +36,11 @@ class Modality:
         return ()
 
     @property
+    def item(self) -> "Modality":
+        """The spec of one item of a column: of Several the inner one, else this one."""
+        return self
+
+    @property
     def adapted(self) -> bool:
         """Whether nothing is left to learn from training rows."""
         return True

@@ -22,7 +22,8 @@ def from_config(config: Mapping[str, Any]) -> Modality:
     for name in config:
         if name not in known:
             raise ValueError(f"The kind {kind!r} has no argument {name!r}. {nearest(name, known)}")
-    return KINDS[kind](**config)
+    inner = {n: from_config(c) for n, c in config.items() if isinstance(c, Mapping) and "kind" in c}
+    return KINDS[kind](**{**config, **inner})
 
 
 def to_json(modalities: Mapping[str, Modality]) -> str:

@@ -10,6 +10,7 @@ from mmkeras.data.service import distribute
 from mmkeras.data.shards import Shards, shards
 from mmkeras.data.table import table
 from mmkeras.data.tfds import tfds
+from mmkeras.data.video_files import convert_videos
 from mmkeras.data.write_shards import write_shards
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Shards",
     "Split",
     "check",
+    "convert_videos",
     "decoder",
     "distribute",
     "mix",

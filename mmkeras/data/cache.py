@@ -33,6 +33,7 @@ def decoded(modality: Modality, column: Column, folder: str | os.PathLike | None
             characters are changed before they are cut into tokens).
         folder: where to keep them; in memory when None.
     """
+    modality = modality.item
     if column.form == "decoded" or "character_noise" in getattr(modality, "augment", {}):
         return column
     if folder is None:

@@ -121,7 +121,11 @@ def _fingerprints(column: Column) -> list[bytes]:
         hashlib.sha256(item if isinstance(item, bytes) else _bytes(item)).digest() for item in items
     ]
     absent = column.absent()
-    return [b"" if absent[row] else hashes[item] for row, item in enumerate(column.index)]
+    rows = column.index.reshape(len(column.index), -1)
+    return [
+        b"" if absent[row] else b"".join(hashes[item] for item in items)
+        for row, items in enumerate(rows)
+    ]
 
 
 def _bytes(item: np.ndarray) -> bytes:

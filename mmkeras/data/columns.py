@@ -17,7 +17,7 @@ class Column:
     Attributes:
         form: "path" (files to read), "raw" (bytes, strings or numbers), "decoded" (tensors).
         items: (U, ...) one entry per distinct item; an absent one is "" or NaN.
-        index: (N,) row -> item.
+        index: (N,) row -> item; of `Several` (N, K). The items are then those of its item's spec.
         mask: (U, *mask_shape) of decoded items, else None.
         faults: item -> reason, of items known to be unreadable before any decoding.
         origin: the column that was decoded into this one, if any: what a request would hold.
@@ -38,8 +38,10 @@ class Column:
     def absent(self) -> np.ndarray:
         """(N,) True where the row has no item; for decoded items, where its mask is all false."""
         if self.form == "decoded":
-            return ~self.mask.reshape(len(self.mask), -1).any(axis=1)[self.index]
-        return is_absent(self.items)[self.index]
+            absent = ~self.mask.reshape(len(self.mask), -1).any(axis=1)
+        else:
+            absent = is_absent(self.items)
+        return absent[self.index].reshape(len(self.index), -1).all(axis=1)
 
     def without(self, items: np.ndarray) -> "Column":
         """Returns the column with these items made absent."""

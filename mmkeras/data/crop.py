@@ -1,15 +1,17 @@
-"""Random resized crops (Szegedy et al. 2015), cut while a picture is decoded; training only."""
+"""Random crops, cut while a picture or a clip is decoded; training only."""
 
 from typing import Any
 
 import tensorflow as tf
 
-from mmkeras.core import Image, checks
+from mmkeras.core import Image, Video, checks
 from mmkeras.data.draws import Draws
 
 
 class RandomResizedCrop:
     """Draws a box per picture, of random area and aspect, that is then resized to the spec's size.
+
+    After Szegedy et al. 2015.
 
     The area is uniform in `scale`, the logarithm of the aspect uniform in `ratio`; an aspect of
     which no box of that area fits into the picture is moved to the nearest that does (others
@@ -23,13 +25,9 @@ class RandomResizedCrop:
         """Checks the arguments."""
         self.size = modality.size
         given = dict(modality.augment["random_resized_crop"])
-        self.scale = _range("scale", given.pop("scale", (0.08, 1.0)), 1.0)
-        self.ratio = _range("ratio", given.pop("ratio", (3 / 4, 4 / 3)), float("inf"))
-        if given:
-            raise ValueError(
-                "The augmentation 'random_resized_crop' knows the arguments 'scale' and 'ratio'. "
-                f"Received: {sorted(given)}. Leave them out."
-            )
+        self.scale = _range(given, "scale", (0.08, 1.0), 1.0)
+        self.ratio = _range(given, "ratio", (3 / 4, 4 / 3), float("inf"))
+        _nothing_left("random_resized_crop", given, "the arguments 'scale' and 'ratio'")
 
     def draw(self, batch: Any, draws: Draws) -> Any:
         """Returns float32 (batch, 4): area share, aspect, and position from top and left."""
@@ -69,16 +67,65 @@ class RandomResizedCrop:
         return tf.saturate_cast(tf.round(cut), tf.uint8)
 
 
-def _range(name: str, given: Any, maximum: float) -> tuple[float, float]:
-    """Returns (low, high) with 0 < low <= high <= maximum."""
-    if not isinstance(given, list | tuple) or len(given) != 2:
+class TemporalCrop:
+    """Draws a part of every clip, that is then seen in as many frames.
+
+    While bytes are decoded it is the part of the source: the N frames of the spec are taken from a
+    random start, and their distance is multiplied by a share, uniform in `scale`. Of clips that
+    are decoded already (arrays, or cached) only their real frames are there: that share of them is
+    taken, from a random start, each frame repeated where need be.
+
+    Args:
+        modality: a `Video` whose `augment` holds "temporal_crop": {"scale"}.
+    """
+
+    def __init__(self, modality: Video) -> None:
+        """Checks the arguments."""
+        given = dict(modality.augment["temporal_crop"])
+        self.scale = _range(given, "scale", (0.8, 1.0), 1.0, "temporal_crop")
+        _nothing_left("temporal_crop", given, "the argument 'scale'")
+
+    def draw(self, batch: Any, draws: Draws) -> Any:
+        """Returns float32 (batch, 2): position of the part in [0, 1), and its share."""
+        drawn = draws.uniform(batch, 2)
+        low, high = self.scale
+        return tf.stack([drawn[:, 0], low + drawn[:, 1] * (high - low)], axis=1)
+
+    def recrop(self, clips: Any, mask: Any, draws: Draws) -> tuple[Any, Any]:
+        """Cuts clips (B, N, H, W, C) up to their last real frame; their masks (B, N) with them."""
+        places = tf.range(mask.shape[1])
+        count = tf.reduce_max(tf.where(mask, places + 1, 0), axis=1, keepdims=True)
+        position, share = tf.split(self.draw(tf.shape(clips)[0], draws), 2, axis=1)
+        first = position * (1.0 - share) * tf.cast(count, tf.float32)
+        source = tf.cast(first + tf.cast(places, tf.float32) * share, tf.int32)
+        source = tf.minimum(source, tf.maximum(count - 1, 0))
+        mask = tf.gather(mask, source, batch_dims=1) & (places < count)
+        return tf.gather(clips, source, batch_dims=1), mask
+
+
+def _nothing_left(augmentation: str, given: dict, known: str) -> None:
+    if given:
         raise ValueError(
-            f"`{name}` of 'random_resized_crop' must be (low, high). Received: {given!r}."
+            f"The augmentation {augmentation!r} knows {known}. Received: {sorted(given)}. "
+            "Leave them out."
         )
+
+
+def _range(
+    arguments: dict,
+    name: str,
+    default: tuple[float, float],
+    maximum: float,
+    augmentation: str = "random_resized_crop",
+) -> tuple[float, float]:
+    """Takes (low, high) with 0 < low <= high <= maximum out of the arguments."""
+    given = arguments.pop(name, default)
+    if not isinstance(given, list | tuple) or len(given) != 2:
+        raise ValueError(f"`{name}` of {augmentation!r} must be (low, high). Received: {given!r}.")
     low, high = (checks.real(name, number, 0.0, maximum) for number in given)
     if not 0.0 < low <= high:
         raise ValueError(
-            f"`{name}` of 'random_resized_crop' must be (low, high) with 0 < low <= high. "
+            f"`{name}` of {augmentation!r} must be (low, high) with 0 < low <= high. "
             f"Received: {given!r}."
         )
     return low, high

@@ -111,7 +111,9 @@ def _stages(data: Data, batch_size: int, seconds: float) -> dict[str, float]:
 
         if column.form == "path":
             rates[f"read {name}"] = rate(
-                lambda r, held=reader: read_files(tf.gather(held.items, tf.gather(held.index, r)))
+                lambda r, held=reader: read_files(
+                    tf.gather(held.items, tf.reshape(tf.gather(held.index, r), [-1]))
+                )
             )
         rates[f"decode {name}"] = rate(reader)
         if augment := augmenter(spec):

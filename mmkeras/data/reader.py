@@ -14,31 +14,36 @@ from mmkeras.data.kinds import decoder
 class Reader:
     """Turns row numbers into decoded batches, in the graph."""
 
-    def __init__(self, modality: Modality, column: Column) -> None:
-        """Moves the items into tensors."""
+    def __init__(self, modality: Modality, column: Column, **kwargs: Any) -> None:
+        """Moves the items into tensors; the keywords are for the kind's decoder."""
         self.form = column.form
         self.index = tf.constant(column.index)
         self.items = _tensor(column.items)
         self.mask = None if column.mask is None else _tensor(column.mask)
-        ready = column.form == "decoded" and modality.kind != "image"  # pictures may be cropped
-        self.decoder = None if ready else decoder(modality)
+        # What is decoded may still be cropped at random.
+        ready = column.form == "decoded" and not getattr(modality, "augment", {})
+        self.decoder = None if ready else decoder(modality.item, **kwargs)
 
     def __call__(self, rows: Any, draws: Draws | None = None) -> tuple[Any, Any]:
         """Returns the value and mask of a batch of rows; see `decode`."""
-        return self.decode(tf.gather(self.index, rows), draws)
+        items = tf.gather(self.index, rows)
+        if len(items.shape) == 1:
+            return self.decode(items, draws)
+        parts = self.decode(tf.reshape(items, [-1]), draws)  # of Several, K items a row
+        return tuple(tf.reshape(p, [-1, items.shape[1], *p.shape[1:]]) for p in parts)
 
     def decode(self, items: Any, draws: Draws | None = None) -> tuple[Any, Any]:
         """Returns the value and mask of a batch of items.
 
         With draws, what a spec's `augment` does before or while decoding is done: crops of
-        pictures, noise on characters.
+        pictures and clips, noise on characters.
         """
         crop = None if draws is None else getattr(self.decoder, "crop", None)
         noise = None if draws is None else getattr(self.decoder, "noise", None)
         held = tf.gather(self.items, items)
         if self.form == "decoded":
             mask = tf.gather(self.mask, items)
-            return (held if crop is None else crop.recrop(held, draws)), mask
+            return (held, mask) if crop is None else self.decoder.recrop(held, mask, draws)
         raw = read_files(held) if self.form == "path" else held
         return self.decoder(raw) if crop is None and noise is None else self.decoder(raw, draws)
 

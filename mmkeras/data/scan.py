@@ -20,7 +20,8 @@ def unreadable(modality: Modality, column: Column) -> dict[int, str]:
     """
     if column.form == "decoded" or modality.kind in ("text", "vector", "table", "series"):
         return column.faults
-    reader = Reader(modality, column)
+    cropped = "temporal_crop" in getattr(modality, "augment", {})
+    reader = Reader(modality, column, **({"whole": True} if cropped else {}))
 
     def attempt(item: Any) -> Any:
         value, mask = reader.decode(item[None])
@@ -54,6 +55,8 @@ def _reason(reader: Reader, item: int) -> str:
         reader.decode(tf.constant([item], tf.int64))
     except (tf.errors.OpError, ValueError) as error:
         text = str(getattr(error, "message", error))
+        if isinstance(error, UnicodeDecodeError):  # an error's text that holds the item's bytes
+            text = error.object.decode("utf-8", "replace")
         if "Summarized data:" in text:  # a tf.debugging.Assert of the decoder
             text = text.split("Summarized data:")[1].replace("b'", "").replace("'", "")
         text = text.split("[Op:")[0].rsplit("\n\n", 1)[-1]  # without the lines of code above it

@@ -39,13 +39,15 @@ def table(
         train: path of a `.csv`, `.jsonl` or `.parquet` manifest, a pandas DataFrame, a dict of
             columns, or a finite `tf.data.Dataset` of dicts (of TFDS: `mk.data.tfds`).
             A cell is a file path (or archive member), encoded bytes, text, numbers, or an array
-            (uint8 pictures, float waves, series). An empty cell, None or NaN is an absent item.
+            (uint8 pictures and clips, float waves, series); of `Several` a list of them. An empty
+            cell, None or NaN is an absent item.
         modalities: name -> spec, in the order in which a fusion will read them.
         target: column name (a Label), list of names, or dict name -> `mk.Label()`,
             `mk.Labels()`, `mk.Number()`.
         valid, test: sources of the same form; `valid` may be a fraction of the training rows.
         columns: modality or target -> column name, where they differ; a list of columns for
-            the numbers of a Vector, a dict of a Table's columns to those of the source.
+            the numbers of a Vector or the items of `Several`, a dict of a Table's columns to
+            those of the source.
         root: folder of relative paths; the manifest's own when None.
         archive: a zip or tar file (or dict modality -> file) whose members the cells name.
         group: column whose equal cells stay together when `valid` is a fraction.
@@ -148,12 +150,13 @@ def _bad_rows(
 ) -> dict[int, str]:
     """Raises for, or masks, the unreadable items of a column; returns row number -> reason."""
     column = made[name]
-    reasons = unreadable(spec, column)
+    reasons = unreadable(spec.item, column)
     if not reasons:
         return {}
     found = {
         int(row): reasons[int(item)]
-        for row, item in zip(rows.numbers, column.index, strict=True)
+        for row, items in zip(rows.numbers, column.index.reshape(len(rows), -1), strict=True)
+        for item in items
         if int(item) in reasons
     }
     row, reason = next(iter(found.items()))

@@ -23,6 +23,7 @@ from mmkeras.encoders.sequence_lstm import sequence_lstm
 from mmkeras.encoders.sequence_transformer import sequence_transformer
 from mmkeras.encoders.series_patchtst import series_patchtst
 from mmkeras.encoders.series_tcn import series_tcn
+from mmkeras.encoders.several_shared import several_shared
 from mmkeras.encoders.table_ft_transformer import table_ft_transformer
 from mmkeras.encoders.table_mlp import table_mlp
 from mmkeras.encoders.text_bow import text_bow
@@ -30,6 +31,10 @@ from mmkeras.encoders.text_char_cnn import text_char_cnn
 from mmkeras.encoders.text_recurrent import text_bilstm, text_gru, text_lstm
 from mmkeras.encoders.text_transformer import text_transformer
 from mmkeras.encoders.vector_mlp import vector_mlp
+from mmkeras.encoders.video_cnn3d import video_cnn3d
+from mmkeras.encoders.video_frames import video_frames_lstm, video_frames_transformer
+from mmkeras.encoders.video_r2plus1d import video_r2plus1d
+from mmkeras.encoders.video_vivit import video_vivit
 from mmkeras.encoders.word_vectors import load_vectors
 
 # The first of a kind is its default.
@@ -57,6 +62,14 @@ ENCODERS = {
     "vector": {"mlp": vector_mlp, "lstm": sequence_lstm, "transformer": sequence_transformer},
     "table": {"mlp": table_mlp, "ft_transformer": table_ft_transformer},
     "series": {"tcn": series_tcn, "lstm": sequence_lstm, "patchtst": series_patchtst},
+    "video": {
+        "cnn3d": video_cnn3d,
+        "r2plus1d": video_r2plus1d,
+        "frames_lstm": video_frames_lstm,
+        "frames_transformer": video_frames_transformer,
+        "vivit": video_vivit,
+    },
+    "several": {"shared": several_shared},
 }
 
 
@@ -130,7 +143,13 @@ __all__ = [
     "text_gru",
     "levels",
     "pretrained",
+    "several_shared",
     "text_lstm",
     "text_transformer",
     "vector_mlp",
+    "video_cnn3d",
+    "video_frames_lstm",
+    "video_frames_transformer",
+    "video_r2plus1d",
+    "video_vivit",
 ]

@@ -24,9 +24,10 @@ def saved_model(
     """Writes a SavedModel for TensorFlow Serving.
 
     The signature `serving_default` takes one optional raw input per modality: encoded JPEG, PNG,
-    GIF or BMP bytes, WAV bytes, UTF-8 text (string, shape (B,)), numbers (float32, (B, F)),
-    sequences of numbers (float32, (B, any number of steps, C), NaN where a step is not there), or
-    the cells of a table as text (string, (B, C), empty where one is missing).
+    GIF or BMP bytes, WAV bytes, GIF or container bytes of a video (`mk.Video`), UTF-8 text
+    (string, shape (B,)), numbers (float32, (B, F)), sequences of numbers (float32, (B, any number
+    of steps, C), NaN where a step is not there), or the cells of a table as text (string, (B, C),
+    empty where one is missing); of `mk.Several` K of them, (B, K, ...).
     An input that a request leaves out, an empty string and a NaN mean that the modality is absent
     (`SignatureDef.defaults`, which TF Serving fills in). Inputs hold B items or one for all.
 
@@ -97,10 +98,10 @@ def _check(model: keras.Model, modalities: Mapping[str, Modality], path: Path) -
 
 
 def _vocabulary_file(folder: Path, name: str, modality: Modality) -> dict:
-    if modality.kind != "text":
+    if modality.item.kind != "text":
         return {}
     file = folder / f"{name}_vocabulary.txt"
-    file.write_text("\n".join(modality.vocabulary) + "\n", encoding="utf-8")
+    file.write_text("\n".join(modality.item.vocabulary) + "\n", encoding="utf-8")
     return {"vocabulary_file": file}
 
 

@@ -2,8 +2,10 @@
 
 from mmkeras.layers.absent import AbsentToken
 from mmkeras.layers.audio_features import MFCC, LogMel, SpecAugment
+from mmkeras.layers.items import JoinItems, MergeItems, SplitItems
 from mmkeras.layers.masked_norm import MaskedGroupNorm, groups_of
 from mmkeras.layers.masking import MeanToken, ZeroMasked, masked_mean
+from mmkeras.layers.max_pool import MaxPool3D
 from mmkeras.layers.pixels import NormalizePixels
 from mmkeras.layers.positions import LearnedPositions
 from mmkeras.layers.transformer import TransformerBlock
@@ -11,12 +13,16 @@ from mmkeras.layers.transformer import TransformerBlock
 __all__ = [
     "MFCC",
     "AbsentToken",
+    "JoinItems",
     "LearnedPositions",
     "LogMel",
     "MaskedGroupNorm",
+    "MaxPool3D",
     "MeanToken",
+    "MergeItems",
     "NormalizePixels",
     "SpecAugment",
+    "SplitItems",
     "TransformerBlock",
     "ZeroMasked",
     "groups_of",

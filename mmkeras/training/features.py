@@ -63,8 +63,13 @@ def cache_features(
     """
     if modality not in data.modalities:
         raise ValueError(f"Unknown modality {modality!r}. {nearest(modality, data.modalities)}")
-    encoder = _encoder(model, modality)
     spec = data.modalities[modality]
+    if spec.item is not spec:
+        raise ValueError(
+            f"Features are kept per item, and a sample of {modality!r} has several. Received: "
+            f"{spec}. Leave it out, or give each item a modality of its own."
+        )
+    encoder = _encoder(model, modality)
     width = _width(encoder, modality)
     if getattr(spec, "augment", {}):
         warnings.warn(

@@ -11,12 +11,24 @@ from mmkeras.heads import Classifier, MultiLabel, head_of
 from mmkeras.training.plots import line_plot
 
 
+def strip(modality: Any, value: Any) -> Any:
+    """Pictures (B, H, W, C) of a modality that has any: frames and items side by side, or None."""
+    if modality.item.kind not in ("image", "video"):
+        return None
+    while len(value.shape) > 4:  # (B, ..., N, H, W, C) -> (B, ..., H, N * W, C)
+        *before, count, height, width, channels = value.shape
+        value = tf.reshape(
+            tf.stack(tf.unstack(value, axis=-4), -3), (*before, height, -1, channels)
+        )
+    return value
+
+
 class Samples(keras.callbacks.Callback):
     """Writes images, texts, sounds, series and numbers beside what the model says of them.
 
-    Tags: `samples/<modality>` with the pictures, sounds or plots of series, in the order of
-    the rows, and `samples/table`, one line per row: texts, numbers and cells, whether each modality
-    is present, truth and prediction per head.
+    Tags: `samples/<modality>` with the pictures (of videos and of several, side by side), sounds or
+    plots of series, in the order of the rows, and `samples/table`, one line per row: texts, numbers
+    and cells, whether each modality is present, truth and prediction per head.
 
     Args:
         log_dir: folder of the event file.
@@ -57,8 +69,9 @@ class Samples(keras.callbacks.Callback):
 
     def _media(self, name: str, modality: Any) -> None:
         value = self.x[name]
-        if modality.kind == "image":
-            tf.summary.image(f"samples/{name}", value, max_outputs=self.count)
+        pictures = strip(modality, value)
+        if pictures is not None:
+            tf.summary.image(f"samples/{name}", pictures, max_outputs=self.count)
         elif modality.kind == "audio":
             tf.summary.audio(
                 f"samples/{name}", value[:, :, None], modality.rate_hz, max_outputs=self.count
@@ -88,6 +101,10 @@ class Samples(keras.callbacks.Callback):
         mask = self.x[f"{name}_mask"][row].numpy()
         if not mask.any():
             return "(absent)"
+        if modality.item is not modality:
+            return f"{sum(m.any() for m in mask)} of {modality.count}"
+        if modality.kind == "video":
+            return f"{mask.sum()} frames"
         if modality.kind == "text":
             return " ".join(modality.vocabulary[i] for i in value[mask])
         if modality.kind == "table":

@@ -6,7 +6,18 @@ import json
 import numpy as np
 import pytest
 
-from mmkeras.core import Audio, Image, Series, Table, Text, Vector, from_json, to_json
+from mmkeras.core import (
+    Audio,
+    Image,
+    Series,
+    Several,
+    Table,
+    Text,
+    Vector,
+    Video,
+    from_json,
+    to_json,
+)
 from mmkeras.core.modalities import KINDS
 from mmkeras.core.spec import from_config
 from tests.core.errors import says
@@ -64,6 +75,20 @@ SPECS = {
         scale=[1, 2.5],
         augment={"jitter": {"sigma": 0.1}, "time_warp": {}},
     ),
+    "video": Video(),
+    "video_full": Video(
+        frames=5,
+        size=(7, 5),
+        channels=1,
+        fps=12.5,
+        start="start",
+        fit="pad",
+        resize="bilinear",
+        augment={"temporal_crop": {"scale": (0.5, 1)}, "flip": {}},
+    ),
+    "several": Several(),
+    "several_texts": Several(Text(length=3, vocabulary=("[PAD]", "[UNK]", "é")), count=3),
+    "several_clips": Several(Video(frames=4, fps=8), count=2),
 }
 
 
@@ -113,6 +138,10 @@ def test_every_kind_is_covered():
         (Vector(size=4, steps=6), (6, 4), "float32", (6,), (None, 4), "float32"),
         (Series(steps=6, channels=2), (6, 2), "float32", (6,), (None, 2), "float32"),
         (Table(numeric=("a",), categorical=("b", "c")), (3,), "float32", (3,), (3,), "string"),
+        (Video(frames=5, size=(7, 6), channels=1), (5, 7, 6, 1), "uint8", (5,), (), "string"),
+        (Several(Image(size=6), 2), (2, 6, 6, 3), "uint8", (2,), (2,), "string"),
+        (Several(Text(length=5), 3), (3, 5), "int32", (3, 5), (3,), "string"),
+        (Several(Vector(size=4), 2), (2, 4), "float32", (2,), (2, 4), "float32"),
     ],
 )
 def test_declared_shapes(spec, shape, dtype, mask_shape, raw_shape, raw_dtype):
@@ -147,6 +176,9 @@ def test_raw_steps_that_a_series_reads():
     assert (
         Series(steps=31, rate_hz=30, source_rate_hz=100).source_steps == 101
     )  # 99.99... in floats
+    assert Video().adapted and Several(Image()).adapted
+    assert not Several(Text()).adapted
+    assert Several(Text(vocabulary=("[PAD]", "[UNK]"))).adapted
 
 
 def test_num_samples_is_rounded():
@@ -268,6 +300,20 @@ V = ("[PAD]", "[UNK]")
             lambda: Audio(features="mfcc", num_bands=8, num_coefficients=9),
             ["must not exceed `num_bands`", "num_coefficients=9", "num_bands=8"],
         ),
+        (lambda: Video(frames=0), ["`frames`", "at least 1", "frames=0"]),
+        (lambda: Video(size=(4, 0)), ["`size`", "at least 1", "size=0"]),
+        (lambda: Video(channels=2), ["`channels` must be 1 or 3", "channels=2"]),
+        (lambda: Video(fps=0), ["`fps` must lie between 0.001 and 1000", "fps=0"]),
+        (lambda: Video(fps="25"), ["`fps` must be a number", "fps='25'"]),
+        (lambda: Video(start="end"), ["one of ['centre', 'start']", "start='end'"]),
+        (lambda: Video(fit="fill"), ["one of ['crop', 'pad', 'stretch']", "fit='fill'"]),
+        (
+            lambda: Video(augment={"temporal_crops": {}}),
+            ["Unknown video augmentation 'temporal_crops'", "Did you mean 'temporal_crop'?"],
+        ),
+        (lambda: Several("image"), ["the spec of one item", "modality='image'"]),
+        (lambda: Several(Several(Image())), ["not Several itself", "mk.Image(size=64)"]),
+        (lambda: Several(Image(), 0), ["`count`", "at least 1", "count=0"]),
         (lambda: Vector(size=0), ["`size`", "at least 1", "size=0"]),
         (lambda: Vector(size=2, mean=(1.0,)), ["`mean` must hold `size`=2", "Received: 1"]),
         (lambda: Vector(size=1, scale=(1, 2)), ["`scale` must hold `size`=1", "Received: 2"]),

@@ -45,13 +45,26 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
 def test_unknown_kind_names_the_nearest():
     with says(ValueError, "Unknown modality kind 'imag'", "Did you mean 'image'?", "audio"):
         from_config({"kind": "imag"})
-    with says(ValueError, "Unknown modality kind None", "Known: audio, image"):
+    with says(
+        ValueError,
+        "Unknown modality kind None",
+        "Known: audio, image, series, several, table, text, vector, video",
+    ):
         from_json('{"modalities": {"x": {}}}')
 
 
 def test_unknown_argument_names_the_nearest():
     with says(ValueError, "'text' has no argument 'lenght'", "Did you mean 'length'?"):
         from_config({"kind": "text", "lenght": 3})
+
+
+def test_unknown_inner_kinds_and_arguments_name_the_nearest():
+    inner = {"kind": "imag"}
+    with says(ValueError, "Unknown modality kind 'imag'", "Did you mean 'image'?"):
+        from_config({"kind": "several", "modality": inner})
+    inner = {"kind": "image", "sizes": 3}
+    with says(ValueError, "'image' has no argument 'sizes'", "Did you mean 'size'?"):
+        from_config({"kind": "several", "modality": inner, "count": 2})
 
 
 def test_from_config_leaves_the_config_alone():

@@ -18,6 +18,8 @@ SPECS = {  # of every kind
         vocabularies=(("x", "y"), ("u", "v", "w", "z")),
     ),
     "series": mk.Series(steps=11, channels=3, normalize=False),
+    "video": mk.Video(frames=5, size=(16, 8), channels=1),
+    "several": mk.Several(mk.Image(size=(17, 16)), 3),
 }
 SEQUENCE = mk.Vector(size=7, steps=5, normalize=False)
 # Encoders that read another spec than the one of their kind.
@@ -65,6 +67,25 @@ SMALL = {
         "patch_length": 4,
         "stride": 3,
     },
+    ("video", "cnn3d"): {"filters": (8, 16), "depths": (1, 1), "hidden_dim": 6},
+    ("video", "r2plus1d"): {"filters": (8, 16), "depths": (1, 1)},
+    ("video", "frames_lstm"): {"encoder": {"name": "cnn", "filters": (8, 8)}, "hidden_dim": 6},
+    ("video", "frames_transformer"): {
+        "encoder": {"name": "cnn", "filters": (8, 8)},
+        "hidden_dim": 8,
+        "num_layers": 1,
+        "num_heads": 2,
+        "dropout": 0.0,
+    },
+    ("video", "vivit"): {
+        "patch": 4,
+        "hidden_dim": 8,
+        "num_heads": 2,
+        "intermediate_dim": 12,
+        "num_layers": 1,
+        "num_temporal_layers": 1,
+    },
+    ("several", "shared"): {"encoder": {"name": "cnn", "filters": (8, 16)}},
 }
 
 
@@ -76,7 +97,9 @@ def spec_of(kind, encoder):
 def random_value(rng, modality, batch):
     """Random decoded values of a modality: (B, *shape)."""
     shape = (batch, *modality.shape)
-    if modality.kind == "image":
+    if modality.item is not modality:
+        return random_value(rng, modality.item, batch * modality.count).reshape(shape)
+    if modality.kind in ("image", "video"):
         return rng.integers(0, 256, shape).astype("uint8")
     if modality.kind == "text":
         return rng.integers(0, len(modality.vocabulary), shape).astype("int32")
@@ -89,6 +112,11 @@ def random_value(rng, modality, batch):
 
 def random_mask(rng, modality, batch):
     """Row 0 is whole, row 1 absent; of a sequence the others end early, the last has holes."""
+    if modality.item is not modality:
+        mask = random_mask(rng, modality.item, batch * modality.count)
+        mask = mask.reshape(batch, *modality.mask_shape)
+        mask[:2] = np.reshape([True, False], (2, *[1] * len(modality.mask_shape)))
+        return mask
     if not modality.mask_shape:
         mask = rng.random(batch) < 0.5
         mask[:2] = True, False

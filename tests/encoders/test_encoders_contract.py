@@ -23,6 +23,7 @@ from tests.encoders.inputs import (
 )
 
 NAME = "left"
+SMALL_LSTM = {"name": "lstm", "embedding_dim": 5, "hidden_dim": 6}
 CASES = {
     f"{kind}-{name}": (kind, name, spec_of(kind, name), SMALL.get((kind, name), {}))
     for kind, table in ENCODERS.items()
@@ -65,6 +66,12 @@ CASES["series-bilstm"] = (
     SPECS["series"],
     {"hidden_dim": 3, "bidirectional": True, "pool": 2},
 )
+CASES["several-text"] = (
+    "several", "shared", mk.Several(SPECS["text"], 2), {"encoder": SMALL_LSTM}
+)  # fmt: skip
+CASES["video-bilstm"] = (
+    "video", "frames_lstm", SPECS["video"], {**SMALL["video", "frames_lstm"], "bidirectional": True}
+)  # fmt: skip
 every_encoder = pytest.mark.parametrize("case", CASES)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import mmkeras as mk
-from experiments import av_digits, common, easy_vqa, esc10, grocery
+from experiments import av_digits, common, easy_vqa, esc10, grid_digits, grocery
 
 ROOT = Path(__file__).parents[2]
 
@@ -152,6 +152,45 @@ def test_degraded_pictures_keep_four_components_and_sounds_their_snr(data_dir):
     snr = 10 * np.log10(np.mean((gain * window) ** 2) / np.mean(noise**2))
     assert snr == pytest.approx(-5.0, abs=0.2)
     assert np.std(noise[:, 5000:]) == pytest.approx(np.std(noise[:, :5000]), rel=0.05)
+
+
+def test_grid_digits_quick(data_dir, tmp_path):
+    run(
+        "grid_digits",
+        "--data",
+        data_dir / "grid_digits",
+        "--out",
+        tmp_path,
+        "--quick",
+        "--seeds",
+        "0",
+        "--rows",
+        "lips_only_r2plus1d,concatenation",
+    )
+    rows = check_result(
+        tmp_path, "grid_digits", ["lips_only_r2plus1d", "concatenation", "majority"]
+    )
+    assert {split for _, split in rows} == {"val"}
+    parity = json.loads((tmp_path / "parity.json").read_text())
+    assert max(parity["largest_absolute_difference"].values()) < 1e-4
+
+
+def test_spoken_digits_get_their_noise(data_dir):
+    splits = grid_digits.load(data_dir / "grid_digits", -10.0, quick=False)
+    assert {split: len(part["digit"]) for split, part in splits.items()} == {
+        "train": 694,
+        "val": 100,
+    }
+    assert sorted(set(splits["val"]["digit"])) == [str(digit) for digit in range(10)]
+    with np.load(data_dir / "grid_digits" / "train_val.npz") as held:
+        clean = held["audio"][held["split"] == "val"] / 32768.0
+    ratios = []
+    for wave, mixed in zip(clean, splits["val"]["audio"], strict=True):
+        gain = (mixed @ wave) / (wave @ wave)
+        ratios.append(np.mean((gain * wave) ** 2) / np.mean((mixed - gain * wave) ** 2))
+    assert 10 * np.log10(np.mean(ratios)) == pytest.approx(-10.0, abs=0.2)
+    again = grid_digits.load(data_dir / "grid_digits", -10.0, quick=True)
+    np.testing.assert_array_equal(again["train"]["audio"][5], splits["train"]["audio"][5])
 
 
 def test_check_on_real_rows(data_dir):

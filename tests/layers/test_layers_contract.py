@@ -11,12 +11,16 @@ from mmkeras.encoders import base
 from mmkeras.layers import (
     MFCC,
     AbsentToken,
+    JoinItems,
     LearnedPositions,
     LogMel,
     MaskedGroupNorm,
+    MaxPool3D,
     MeanToken,
+    MergeItems,
     NormalizePixels,
     SpecAugment,
+    SplitItems,
     TransformerBlock,
     ZeroMasked,
 )
@@ -30,6 +34,11 @@ def tokens_and_mask(rng, batch=5, time=4, dim=6):
     return rng.standard_normal((batch, time, dim)), mask
 
 
+def clips_and_mask(rng):
+    """Random tokens of 3 items with a mask."""
+    return rng.standard_normal((5, 3, 4, 6)), rng.random((5, 3, 4)) < 0.6
+
+
 def cross(rng):
     context, mask = tokens_and_mask(rng, time=3)
     return rng.standard_normal((5, 4, 6)), mask, context
@@ -38,6 +47,14 @@ def cross(rng):
 UNITS = {
     "absent_token": Unit(AbsentToken, tokens_and_mask),
     "grid_mask": Unit(lambda **kw: base.GridMask(3, **kw), lambda rng: (rng.random(5) < 0.5,)),
+    "join_items": Unit(JoinItems, lambda rng: clips_and_mask(rng)),
+    "masked_group_norm": Unit(
+        lambda **kw: MaskedGroupNorm(2, **kw), lambda rng: tokens_and_mask(rng)
+    ),
+    "merge_items": Unit(MergeItems, lambda rng: tokens_and_mask(rng)[:1], float32=True),
+    "max_pool_3d": Unit(
+        lambda **kw: MaxPool3D((2, 3, 2), **kw), lambda rng: (rng.normal(size=(5, 3, 4, 4, 2)),)
+    ),
     "mean_token": Unit(MeanToken, tokens_and_mask),
     "learned_positions": Unit(
         lambda **kw: LearnedPositions(4, **kw), lambda rng: tokens_and_mask(rng)[:1]
@@ -46,10 +63,6 @@ UNITS = {
         lambda **kw: LogMel(1000, num_bands=5, **kw),
         lambda rng: (rng.uniform(-1, 1, (5, 85)), tokens_and_mask(rng, time=85)[1]),
         float32=True,
-    ),
-    "masked_group_norm": Unit(
-        lambda **kw: MaskedGroupNorm(2, **kw),
-        lambda rng: (rng.standard_normal((5, 4, 3, 6)), tokens_and_mask(rng)[1]),
     ),
     "mfcc": Unit(lambda **kw: MFCC(3, **kw), lambda rng: tokens_and_mask(rng)[:1], float32=True),
     "normalize_pixels": Unit(
@@ -75,6 +88,9 @@ UNITS = {
     ),
     "transformer_block_post_norm_cross": Unit(
         lambda **kw: TransformerBlock(2, 8, cross=True, normalize_first=False, **kw), cross
+    ),
+    "split_items": Unit(
+        lambda **kw: SplitItems(3, **kw), lambda rng: (rng.normal(size=(6, 4, 5)),), float32=True
     ),
     "transformer_block": Unit(lambda **kw: TransformerBlock(2, 8, **kw), tokens_and_mask),
     "transformer_block_remat": Unit(

@@ -6,7 +6,9 @@ inside the SavedModel. It returns `(value, mask)` with the shapes of its modalit
 (for numbers: any NaN or infinity) is an absent item: zeros and a mask that is false everywhere.
 In a sequence of numbers it is the row with the NaN that is not there, in a table the empty cell.
 Where there is something to learn from training rows, `adapt(modality, column)` does; where decoded
-tensors can be given, `encode(modality, value, mask)` makes the raw item of one.
+tensors can be given, `encode(modality, value, mask)` makes the raw item of one. A decoder that
+crops at random has `crop` (None where the spec does not ask for it), takes draws, and crops
+decoded batches with `recrop(value, mask, draws)`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +19,7 @@ import tensorflow as tf
 
 from mmkeras.core import Modality
 from mmkeras.data.columns import Column, read_files
-from mmkeras.data.kinds import audio, image, series, table, text, vector
+from mmkeras.data.kinds import audio, image, series, several, table, text, vector, video
 from mmkeras.data.sources import Rows
 
 KINDS = {
@@ -27,6 +29,8 @@ KINDS = {
     "vector": vector,
     "table": table,
     "series": series,
+    "video": video,
+    "several": several,
 }
 
 
@@ -43,7 +47,8 @@ def make(
         name: of the modality, for messages and for the key of an explicit mask.
         modality: its spec.
         rows: the source.
-        source: column name; several for the numbers of a Vector, a dict for the cells of a Table.
+        source: column name; several for the numbers of a Vector or the items of Several, a dict
+            for the cells of a Table.
         archive: zip or tar file whose members the cells name.
     """
     return KINDS[modality.kind].column(name, modality, rows, source, archive)
@@ -68,7 +73,12 @@ def encode(modality: Modality, column: Column, rows: np.ndarray) -> np.ndarray:
     """
     if column.origin is not None:
         return encode(modality, column.origin, rows)
-    items = column.index[rows]
+    index = column.index[rows]  # of Several (N, K)
+    packed = _packed(modality.item, column, index.reshape(-1))
+    return packed.reshape(*index.shape, *packed.shape[1:])
+
+
+def _packed(modality: Modality, column: Column, items: np.ndarray) -> np.ndarray:
     if column.form == "raw":
         return column.items[items]
     if column.form == "path":

@@ -79,12 +79,17 @@ class Decoder(tf.Module):
 
         def one(item: Any, real: Any, *drawn: Any) -> Any:
             return tf.cond(
-                real, lambda: self._decode(item, *drawn), lambda: tf.zeros(spec.shape, spec.dtype)
+                real, lambda: self.decode(item, *drawn), lambda: tf.zeros(spec.shape, spec.dtype)
             )
 
         return tf.map_fn(lambda parts: one(*parts), items, fn_output_signature=spec), present
 
-    def _decode(self, item: Any, drawn: Any = None) -> Any:
+    def recrop(self, pictures: Any, mask: Any, seed: Any) -> tuple[Any, Any]:
+        """Crops decoded pictures (B, H, W, C) at random; see `RandomResizedCrop`."""
+        return self.crop.recrop(pictures, seed), mask
+
+    def decode(self, item: Any, drawn: Any = None) -> Any:
+        """Bytes of one picture () -> uint8 (H, W, C); `drawn` (4,) is of the random crop."""
         channels = self.modality.channels
         if channels == 3:
             return self._pixels(item, 3, drawn)

@@ -1,0 +1,121 @@
+"""Clips and several items through the exported signature, in a session without Keras."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import mmkeras as mk
+from mmkeras.export import answer, parity
+from tests.data import clips, files
+
+SIZE = (8, 12)
+SPECS = {
+    "clip": mk.Video(frames=4, size=SIZE, fps=25),
+    "views": mk.Several(mk.Image(size=8), 2),
+    "lines": mk.Several(mk.Text(length=3), 3),
+    "points": mk.Several(mk.Vector(2), 2),
+}
+ENCODERS = {
+    "clip": {"name": "r2plus1d", "filters": (8, 8), "depths": (1, 1)},
+    "views": {"name": "shared", "encoder": {"name": "cnn", "filters": (8, 8)}},
+}
+
+
+def rows(rng):
+    still = files.encode(rng.integers(0, 256, (8, 8, 3)).astype("uint8"))
+    other = files.encode(rng.integers(0, 256, (5, 9, 3)).astype("uint8"), "JPEG")
+    moving = [rng.integers(0, 256, (n, *SIZE, 3)).astype("uint8") for n in (3, 6)]
+    boxed = clips.container(moving[1], [0, 50_000, 60_000, 150_000, 160_000, 170_000], 300_000)
+    return {
+        "clip": [clips.gif(moving[0]), boxed, None, still, clips.gif(moving[1], 70), boxed],
+        "views": [[still, other], [other], None, [still], [None, still], []],
+        "lines": [["a b", "c"], None, ["d"], ["a", "b", "c d e f"], [], ["b"]],
+        "points": [[[1.0, 2]], [[0.0, 1], [4, 5]], None, [], [[7.0, 8]], [[9.0, 1]]],
+        "kind": list("ababab"),
+    }
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    data = mk.data.table(rows(np.random.default_rng(0)), SPECS, "kind")
+    keras.utils.set_random_seed(0)
+    heads = {"kind": mk.heads.Classifier(data.classes)}
+    model = mk.assemble(data.modalities, ENCODERS, heads=heads, hidden_dim=8)
+    path = tmp_path_factory.mktemp("model") / "1"
+    mk.export.saved_model(model, data.modalities, path)
+    return model, data, path
+
+
+def ask(path, raw):
+    answered = answer.answer(str(path), json.loads(json.dumps(parity.request(raw))))
+    return np.asarray(answered["kind"])
+
+
+def test_the_tf_data_path_gives_what_is_served(exported):
+    model, data, path = exported
+    raw = data.raw("train", range(6))
+    assert {name: value.shape for name, value in raw.items()} == {
+        "clip": (6,),
+        "views": (6, 2),
+        "lines": (6, 3),
+        "points": (6, 2, 2),
+    }
+    x, _ = next(iter(data.batches("train", 6)))
+    np.testing.assert_allclose(ask(path, raw), model.predict_on_batch(x)["kind"], atol=5e-6)
+
+
+def test_parity_in_a_process_of_its_own(exported):
+    model, data, path = exported
+    difference = mk.export.check_parity(model, data.modalities, path, data.raw("train", range(6)))
+    assert difference["kind"] <= 5e-6
+
+
+@pytest.mark.parametrize("left_out", ["clip", "points", None])
+def test_what_a_request_leaves_out_is_absent(exported, left_out):
+    model, data, path = exported
+    raw = data.raw("train", [1])
+    x, _ = next(iter(data.take("train", np.array([1])).batches("train", 1)))
+    for name in SPECS:
+        if left_out in (name, None) and (left_out or name != "lines"):
+            raw.pop(name)
+            x[f"{name}_mask"] = tf.zeros_like(x[f"{name}_mask"])
+    np.testing.assert_allclose(ask(path, raw), model.predict_on_batch(x)["kind"], atol=5e-6)
+
+
+def test_a_broken_clip_is_refused_with_the_rule(exported):
+    _, _, path = exported
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must be an animated GIF, a picture"):
+        ask(path, {"clip": [b"\x00\x00\x01\xba of an MPEG"]})
+
+
+def test_specs_and_vocabulary_beside_the_model(exported):
+    _, data, path = exported
+    about = (path / "assets.extra" / "mmkeras.json").read_text()
+    assert mk.core.from_json(about) == data.modalities
+    words = (path / "assets" / "lines_vocabulary.txt").read_text().splitlines()
+    assert tuple(words) == data.modalities["lines"].modality.vocabulary
+
+
+def test_samples_in_tensorboard(exported, tmp_path):
+    """Frames and items side by side, and what there is of them in the table."""
+    model, data, _ = exported
+    samples = mk.training.Samples(str(tmp_path), data, count=3)
+    samples.set_model(model)
+    samples.on_epoch_end(0)
+    samples.on_train_end()
+    (events,) = tmp_path.glob("events*")
+    shown = {}
+    for event in tf.compat.v1.train.summary_iterator(str(events)):
+        for value in event.summary.value:
+            shown[value.tag] = tf.make_ndarray(value.tensor)
+    assert {"samples/clip", "samples/views", "samples/table"} <= set(shown)
+    strip = tf.io.decode_png(shown["samples/clip"][2]).numpy()
+    assert strip.shape == (8, 4 * 12, 3)
+    x, _ = next(iter(data.take("train", np.array([0])).batches("train", 1)))
+    np.testing.assert_array_equal(strip, np.concatenate(list(x["clip"][0].numpy()), axis=1))
+    assert tf.io.decode_png(shown["samples/views"][2]).shape == (8, 16, 3)
+    table = shown["samples/table"].item().decode()
+    assert "3 frames" in table and "2 of 2" in table and "(absent)" in table
