@@ -37,14 +37,16 @@ def clip_batches(count: int, pad: str = "32", seed: int = 0) -> list[tuple[dict,
 
     Args:
         count: of batches.
-        pad: "32" cuts and pads to 32, "77" pads to 77 as CLIP does, "bucket" to the smallest of
-            `BUCKETS` that holds the longest of the batch.
+        pad: "32" cuts and pads to 32, "77" pads to 77 as CLIP does, "bucket" puts texts of like
+            length into a batch and pads it to the smallest of `BUCKETS` that holds its longest.
         seed: of the numbers.
     """
     rng = np.random.default_rng(seed)
     made = []
-    for _ in range(count):
-        lengths = np.clip(np.exp(rng.normal(np.log(14), 0.3, BATCH)).round(), 4, LONGEST)
+    drawn = np.clip(np.exp(rng.normal(np.log(14), 0.3, (count, BATCH))).round(), 4, LONGEST)
+    if pad == "bucket":
+        drawn = rng.permutation(np.sort(drawn.ravel()).reshape(count, BATCH))
+    for lengths in drawn:
         longest = next(b for b in BUCKETS if b >= lengths.max()) if pad == "bucket" else int(pad)
         mask = np.arange(longest) < lengths[:, None]
         words = rng.integers(1, CLIP_WORDS, (BATCH, longest)).astype("int32") * mask

@@ -3,11 +3,11 @@
 Command: python -m benchmarks.step --out DIR [--quick] [--only P5]. Needs mmkeras[bench].
 
 P4 is model A of `benchmarks/models.py` (CNN of 64 x 64 pixels + LSTM of 32 tokens, batch 64), P5
-model B (CLIP, batch 64) on texts cut to 32 tokens, and on texts of any length: mmkeras pads a batch
-to the smallest of four lengths that holds it, the peers pad to 77 as CLIP does. Everybody trains on
-the same numbers with AdamW and two threads, from batches that lie in memory. A row gives samples/s
-of whole training steps; mmkeras and Keras run `fit`, with all it does around a step. mmkeras runs
-with jit="auto", which measures; Keras with its defaults, AdamW and `fit`.
+model B (CLIP, batch 64) on texts cut to 32 tokens, and on texts of any length: mmkeras batches
+texts of like length and pads to the smallest of four lengths, the peers pad to 77 as CLIP does.
+Everybody trains on the same numbers with AdamW and two threads, from batches that lie in memory. A
+row gives samples/s of whole training steps; mmkeras and Keras run `fit`, with all it does around a
+step. mmkeras runs with jit="auto", which measures; Keras with its defaults, AdamW and `fit`.
 """
 
 import itertools

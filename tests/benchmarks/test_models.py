@@ -12,12 +12,19 @@ def test_texts_are_padded_as_asked():
     lengths = {pad: models.clip_batches(3, pad)[0][0] for pad in ("32", "77", "bucket")}
     assert lengths["32"]["words"].shape == (64, 32)
     assert lengths["77"]["words"].shape == (64, 77)
-    for x, _ in models.clip_batches(5, "bucket"):
-        longest = x["words_mask"].sum(1).max()
-        assert x["words"].shape[1] == min(b for b in models.BUCKETS if b >= longest)
     for x in lengths.values():
         assert (x["words"][~x["words_mask"]] == 0).all()
-        assert 11 <= np.median(x["words_mask"].sum(1)) <= 17
+    assert 11 <= np.median(lengths["77"]["words_mask"].sum(1)) <= 17
+
+
+def test_buckets_hold_the_same_lengths_sorted():
+    held = {pad: [x for x, _ in models.clip_batches(5, pad)] for pad in ("77", "bucket")}
+    lengths = {pad: [x["words_mask"].sum(1) for x in made] for pad, made in held.items()}
+    np.testing.assert_array_equal(*(np.sort(np.ravel(part)) for part in lengths.values()))
+    spans = sorted((part.min(), part.max()) for part in lengths["bucket"])
+    assert all(one[1] <= other[0] for one, other in zip(spans, spans[1:], strict=False))
+    for x, part in zip(held["bucket"], lengths["bucket"], strict=True):
+        assert x["words"].shape[1] == min(b for b in models.BUCKETS if b >= part.max())
 
 
 def test_info_nce_is_the_mean_of_both_cross_entropies(rng):
