@@ -140,8 +140,8 @@ def _check_modalities(modalities: Mapping[str, Modality]) -> None:
     for name, spec in modalities.items():
         if not isinstance(spec, Modality):
             raise TypeError(
-                f"The modality {name!r} must be mk.Image(), mk.Text(), mk.Audio() or mk.Vector(). "
-                f"Received: {spec!r}."
+                f"The modality {name!r} must be a spec such as mk.Image() or mk.Text(). Received: "
+                f"{spec!r}."
             )
 
 

@@ -37,8 +37,8 @@ def audio_crnn(
     Args:
         name: of the modality; prefix of every layer.
         modality: an `Audio`; F frames come out of S samples.
-        variant: a key of `VARIANTS`; "wide" pools bands alone and keeps every frame, as the
-            paper does for 40 bands.
+        variant: a key of `VARIANTS`; "wide" pools bands alone and keeps every frame. The
+            sizes are our own.
         dropout: rate before and after the recurrence.
         **sizes: in place of the variant's: `filters` and `pools`, (time, bands), of each stage,
             `kernel_size`, `hidden_dim` (units of each direction, D = 2 * hidden_dim).

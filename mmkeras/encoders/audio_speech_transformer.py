@@ -37,7 +37,7 @@ def audio_speech_transformer(
     Args:
         name: of the modality; prefix of every layer.
         modality: an `Audio`; F frames come out of S samples.
-        variant: a key of `VARIANTS`.
+        variant: a key of `VARIANTS`; the sizes are our own, not the paper's.
         dropout: rate inside the blocks.
         remat: whether the blocks keep no activations (see `TransformerBlock`).
         **sizes: in place of the variant's: `filters` of the convolutions, `hidden_dim` (D),

@@ -120,7 +120,10 @@ def test_arguments_of_table():
     refuses(ValueError, ["at least one modality", "()"], columns, {})
     refuses(TypeError, ["dict of name -> spec", "['v']", "mk.Image()"], columns, ["v"])
     refuses(
-        TypeError, ["The modality 'v' must be mk.Image()", "'vector'"], columns, {"v": "vector"}
+        TypeError,
+        ["The modality 'v' must be a spec such as mk.Image()", "'vector'"],
+        columns,
+        {"v": "vector"},
     )
     refuses(TypeError, ["The target 'y' must be mk.Label()", "'label'"], columns, V, {"y": "label"})
 
