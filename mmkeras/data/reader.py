@@ -8,7 +8,7 @@ import tensorflow as tf
 from mmkeras.core import Modality
 from mmkeras.data.columns import Column, read_files
 from mmkeras.data.draws import Draws
-from mmkeras.data.kinds import decoder
+from mmkeras.data.kinds import decoder, is_random
 
 
 class Reader:
@@ -38,14 +38,14 @@ class Reader:
         With draws, what a spec's `augment` does before or while decoding is done: crops of
         pictures and clips, noise on characters.
         """
-        crop = None if draws is None else getattr(self.decoder, "crop", None)
-        noise = None if draws is None else getattr(self.decoder, "noise", None)
         held = tf.gather(self.items, items)
         if self.form == "decoded":
             mask = tf.gather(self.mask, items)
+            crop = None if draws is None else getattr(self.decoder, "crop", None)
             return (held, mask) if crop is None else self.decoder.recrop(held, mask, draws)
         raw = read_files(held) if self.form == "path" else held
-        return self.decoder(raw) if crop is None and noise is None else self.decoder(raw, draws)
+        chosen = draws is not None and is_random(self.decoder)
+        return self.decoder(raw, draws) if chosen else self.decoder(raw)
 
 
 def _tensor(items: np.ndarray) -> Any:

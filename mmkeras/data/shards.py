@@ -22,7 +22,8 @@ from mmkeras.core.targets import KINDS as TARGETS
 from mmkeras.core.targets import Label, Number
 from mmkeras.data.augment import augmenter
 from mmkeras.data.dataset import check_shard, epoch_number, only_classes
-from mmkeras.data.kinds import decoder
+from mmkeras.data.draws import Draws
+from mmkeras.data.kinds import decoder, is_random
 from mmkeras.data.options import tuned_map
 from mmkeras.data.write_shards import FORMAT, SCHEMA, checksum
 
@@ -118,6 +119,9 @@ class Shards:
             )
         load = self._loader(augment)
 
+        def loaded(batches: tf.data.Dataset, shard: tuple[int, int]) -> tf.data.Dataset:
+            return tuned_map(batches, lambda held, seed: load(held, Draws(seed, shard)))
+
         def epoch(number: Any, first: Any, shard: tuple[int, int]) -> tf.data.Dataset:
             """Records and seeds of the batches of an epoch, from a step of it on."""
             records = self._epoch(number, first * batch_size, shuffle)
@@ -125,7 +129,7 @@ class Shards:
             size = batch_size // shard[1]
 
             def seeded(step: Any, held: Any) -> tuple[Any, Any]:
-                seed = tf.stack([number + step, self.seed + step + 104_729 * shard[0]])
+                seed = tf.stack([number + step, self.seed + step])
                 part = tf.ensure_shape(held[shard[0] * size : (shard[0] + 1) * size], [size])
                 return part, tf.cast(seed, tf.uint32)
 
@@ -142,12 +146,12 @@ class Shards:
                 first = tf.where(resumed, tf.constant(start % steps, tf.int64), 0)
                 return epoch(number, first, shard)
 
-            return tuned_map(numbers.flat_map(one), load)
+            return loaded(numbers.flat_map(one), shard)
 
         zero = tf.constant(0, tf.int64)
         batches = epoch_number(self.seed).flat_map(lambda number: epoch(number, zero, shard))
         batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
-        dataset = tuned_map(batches, load)
+        dataset = loaded(batches, shard)
         dataset.steps, dataset.stream = steps, stream
         return dataset
 
@@ -226,20 +230,20 @@ class Shards:
         return rows.skip(first_row - tf.gather(edges, first))
 
     def _loader(self, augment: bool) -> Callable:
-        """Returns records (B,), seed (2,) -> (x, y)."""
+        """Returns records (B,), draws -> (x, y)."""
         spec = {m: _field(modality) for m, modality in self.modalities.items()}
         spec |= {f"target/{name}": _truth(target) for name, target in self.targets.items()}
         decoders = {m: decoder(modality) for m, modality in self.modalities.items()}
         augmenters = {m: augmenter(x) for m, x in self.modalities.items() if augment}
 
-        def load(records: Any, seed: Any) -> Any:
+        def load(records: Any, draws: Draws | None) -> Any:
             parsed = tf.io.parse_example(records, spec)
             x = {}
             for number, (name, decode) in enumerate(decoders.items()):
-                own = seed + tf.constant([0, 7919 * number], tf.uint32) if augment else None
+                own = draws.fold(0, 7919 * number) if augment else None
                 raw = _dense(parsed[name], self.modalities[name])
-                crop = getattr(decode, "crop", None) is not None and augment
-                value, mask = decode(raw, own) if crop else decode(raw)
+                chosen = augment and is_random(decode)
+                value, mask = decode(raw, own) if chosen else decode(raw)
                 if augmenters.get(name):
                     value = augmenters[name](value, mask, own)
                 x[name], x[f"{name}_mask"] = value, mask

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 import mmkeras as mk
+from tests.data import clips, files
 
 writing = importlib.import_module("mmkeras.data.write_shards")
 SPECS = {
@@ -242,3 +243,31 @@ def test_unknown_splits_and_too_large_batches(folder):
         read.test(4)
     with pytest.raises(ValueError, match="must not exceed the number of training rows.*rows=23"):
         read.train(24)
+
+
+def test_items_and_clips_are_augmented_alike_by_one_reader_or_two(tmp_path):
+    rng = np.random.default_rng(2)
+    crop = {"random_resized_crop": {"scale": (0.1, 0.4)}}
+    specs = {
+        "views": mk.Several(mk.Image(size=(6, 5), augment=crop), 2),
+        "words": mk.Several(mk.Text(length=3, augment={"character_noise": {"rate": 0.9}}), 2),
+        "clip": mk.Video(frames=4, size=(8, 12), fps=25, augment={"temporal_crop": {}, "flip": {}}),
+    }
+    times = list(range(0, 800_000, 40_000))
+    clip = clips.container(clips.colours(20), times, 800_000)
+    rows = {
+        "views": [[files.encode(rng.integers(0, 256, (6, 5, 3)).astype("uint8"))] * 2] * 8,
+        "words": [["abcdef", "ghijkl"]] * 8,
+        "clip": [clip] * 8,
+        "height": [0.5 * i for i in range(8)],
+    }
+    data = mk.data.table(rows, specs, {"height": mk.Number()})
+    read = mk.data.shards(mk.data.write_shards(data, tmp_path, rows_per_shard=4))
+    (x, y), (plain, _) = (arrays(read.train(8, augment=a).stream().take(1))[0] for a in (1, 0))
+    for name in ("views", "clip"):
+        assert not np.array_equal(x[name], plain[name])
+    assert not np.array_equal(x["views"][:, 0], x["views"][:, 1])  # each item by itself
+    assert np.ptp(x["words"], axis=0).any()  # eight times the same words
+    for reader in (0, 1):
+        part = arrays(read.train(8, shard=(reader, 2)).stream().take(1))[0]
+        assert_same(part, tf.nest.map_structure(lambda v, r=reader: v[4 * r : 4 * r + 4], (x, y)))

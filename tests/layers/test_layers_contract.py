@@ -49,7 +49,8 @@ UNITS = {
     "grid_mask": Unit(lambda **kw: base.GridMask(3, **kw), lambda rng: (rng.random(5) < 0.5,)),
     "join_items": Unit(JoinItems, lambda rng: clips_and_mask(rng)),
     "masked_group_norm": Unit(
-        lambda **kw: MaskedGroupNorm(2, **kw), lambda rng: tokens_and_mask(rng)
+        lambda **kw: MaskedGroupNorm(2, **kw),
+        lambda rng: (rng.standard_normal((5, 4, 3, 6)), tokens_and_mask(rng)[1]),
     ),
     "merge_items": Unit(MergeItems, lambda rng: tokens_and_mask(rng)[:1], float32=True),
     "max_pool_3d": Unit(
@@ -66,7 +67,7 @@ UNITS = {
     ),
     "mfcc": Unit(lambda **kw: MFCC(3, **kw), lambda rng: tokens_and_mask(rng)[:1], float32=True),
     "normalize_pixels": Unit(
-        lambda **kw: NormalizePixels([0.1, 0.2, 0.3], -1.0, True, **kw),
+        lambda **kw: NormalizePixels([0.01, 0.02, 0.03], -1.0, True, **kw),
         lambda rng: (rng.integers(0, 256, (5, 4, 3, 3)).astype("uint8"),),
     ),
     "pool_mask": Unit(

@@ -7,8 +7,8 @@ inside the SavedModel. It returns `(value, mask)` with the shapes of its modalit
 In a sequence of numbers it is the row with the NaN that is not there, in a table the empty cell.
 Where there is something to learn from training rows, `adapt(modality, column)` does; where decoded
 tensors can be given, `encode(modality, value, mask)` makes the raw item of one. A decoder that
-crops at random has `crop` (None where the spec does not ask for it), takes draws, and crops
-decoded batches with `recrop(value, mask, draws)`.
+crops at random has `crop`, one that changes raw items `noise` (None where the spec does not ask
+for it); it takes draws, and crops decoded batches with `recrop(value, mask, draws)`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -62,6 +62,11 @@ def adapt(modality: Modality, column: Column) -> Modality:
 def decoder(modality: Modality, **kwargs: Any) -> tf.Module:
     """Returns the decoder of an adapted modality."""
     return KINDS[modality.kind].Decoder(modality, **kwargs)
+
+
+def is_random(decode: tf.Module) -> bool:
+    """Whether a decoder takes draws, as the spec's `augment` asks for crops or noise."""
+    return any(getattr(decode, name, None) is not None for name in ("crop", "noise"))
 
 
 def encode(modality: Modality, column: Column, rows: np.ndarray) -> np.ndarray:

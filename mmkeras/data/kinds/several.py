@@ -10,6 +10,7 @@ import tensorflow as tf
 from mmkeras.core import Several
 from mmkeras.data import kinds
 from mmkeras.data.columns import Column
+from mmkeras.data.draws import Draws
 from mmkeras.data.sources import Rows, missing
 
 
@@ -78,10 +79,12 @@ class Decoder(tf.Module):
         super().__init__()
         self.modality = modality
         self.items = kinds.decoder(modality.modality, **kwargs)
+        self.crop = getattr(self.items, "crop", None)
+        self.noise = getattr(self.items, "noise", None)
 
-    def __call__(self, raw: Any) -> tuple[Any, Any]:
-        """Decodes a batch."""
+    def __call__(self, raw: Any, draws: Draws | None = None) -> tuple[Any, Any]:
+        """Decodes a batch; draws are for the items."""
         flat = tf.reshape(raw, tf.concat([[-1], tf.shape(raw)[2:]], axis=0))
         flat = tf.ensure_shape(flat, (None, *self.modality.modality.raw_shape))
-        parts = self.items(flat)
+        parts = self.items(flat) if draws is None else self.items(flat, draws)
         return tuple(tf.reshape(p, [-1, self.modality.count, *p.shape[1:]]) for p in parts)
