@@ -313,6 +313,7 @@ V = ("[PAD]", "[UNK]")
         ),
         (lambda: Several("image"), ["the spec of one item", "modality='image'"]),
         (lambda: Several(Several(Image())), ["not Several itself", "mk.Image(size=64)"]),
+        (lambda: Several(Table(numeric=("a",))), ["nor a Table", "mk.Image(size=64)"]),
         (lambda: Several(Image(), 0), ["`count`", "at least 1", "count=0"]),
         (lambda: Vector(size=0), ["`size`", "at least 1", "size=0"]),
         (lambda: Vector(size=2, mean=(1.0,)), ["`mean` must hold `size`=2", "Received: 1"]),

@@ -250,7 +250,9 @@ def test_items_and_clips_are_augmented_alike_by_one_reader_or_two(tmp_path):
     crop = {"random_resized_crop": {"scale": (0.1, 0.4)}}
     specs = {
         "views": mk.Several(mk.Image(size=(6, 5), augment=crop), 2),
-        "words": mk.Several(mk.Text(length=3, augment={"character_noise": {"rate": 0.9}}), 2),
+        "words": mk.Several(
+            mk.Text(length=6, tokenizer="characters", augment={"character_noise": {"rate": 0.5}}), 2
+        ),
         "clip": mk.Video(frames=4, size=(8, 12), fps=25, augment={"temporal_crop": {}, "flip": {}}),
     }
     times = list(range(0, 800_000, 40_000))

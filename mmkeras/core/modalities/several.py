@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mmkeras.core.modalities.image import Image
+from mmkeras.core.modalities.table import Table
 from mmkeras.core.modality import Modality
 
 
@@ -15,8 +16,8 @@ class Several(Modality):
     a missing one written as the item's own absent value ("" or NaN).
 
     Args:
-        modality: the spec of one item; what it learns, it learns from all items. Its `augment`
-            acts on every item by itself.
+        modality: the spec of one item, of any kind but Several and Table; what it learns, it
+            learns from all items. Its `augment` acts on every item by itself.
         count: K.
     """
 
@@ -27,10 +28,11 @@ class Several(Modality):
 
     def __post_init__(self) -> None:
         """Checks the arguments."""
-        if not isinstance(self.modality, Modality) or isinstance(self.modality, Several):
+        if not isinstance(self.modality, Modality) or isinstance(self.modality, Several | Table):
             raise ValueError(
                 "`modality` must be the spec of one item, such as mk.Image(size=64), and not "
-                f"Several itself. Received: modality={self.modality!r}."
+                "Several itself, nor a Table, whose cells are columns of the source. Received: "
+                f"modality={self.modality!r}."
             )
         self._whole("count")
 
