@@ -52,7 +52,11 @@ def written(tmp_path, name, text):
         ("a.csv", b"t\ncaf\xe9\n", ["must be UTF-8", "a.csv", "0xe9", "pass the DataFrame"]),
         ("a.jsonl", b'{"t": "caf\xe9"}\n', ["must be UTF-8", "a.jsonl", "pass the DataFrame"]),
         ("a.csv", "t\n" + "x" * 200_000, ["a.csv", "field larger than field limit", "DataFrame"]),
-        ("a.txt", "t\nx\n", ["must be a .csv or .jsonl file", "a.txt", "pass the DataFrame"]),
+        (
+            "a.txt",
+            "t\nx\n",
+            ["must be a .csv or .jsonl or .parquet file", "a.txt", "pass the DataFrame"],
+        ),
     ],
 )
 def test_manifests(tmp_path, name, text, parts):
@@ -62,8 +66,13 @@ def test_manifests(tmp_path, name, text, parts):
 def test_sources_that_are_none(tmp_path):
     missing = str(tmp_path / "none.csv")
     refuses(ValueError, ["must exist", missing, "no such file"], missing, T)
-    refuses(TypeError, ["a path, a DataFrame or a dict", "Received: int"], 3, T)
-    refuses(TypeError, ["a path, a DataFrame or a dict", "Received: list"], [{"t": 1}], T)
+    refuses(TypeError, ["a path, a DataFrame, a tf.data.Dataset or a dict", "Received: int"], 3, T)
+    refuses(
+        TypeError,
+        ["a path, a DataFrame, a tf.data.Dataset or a dict", "Received: list"],
+        [{"t": 1}],
+        T,
+    )
     refuses(ValueError, ["at least one row", "the DataFrame is empty"], pandas.DataFrame(), T)
     refuses(ValueError, ["at least one row", "the given columns is empty"], {}, T)
     refuses(ValueError, ["at least one row"], {"t": []}, T)
