@@ -33,6 +33,7 @@ DEV = [
     "pillow>=10",
     "pytest>=8",
     "pytest-cov>=5",
+    "pytest-xdist>=3.6",
     "ruff>=0.9",
     "scipy>=1.12",
     *PARQUET,
