@@ -85,7 +85,8 @@ def test_an_op_changes_real_rows_by_the_seed_alone(op, rng):
     if spec.kind == "image":
         assert np.abs(first.astype(int) - graph).max() <= 1
     else:
-        np.testing.assert_allclose(first, graph, atol=1e-5)
+        # The phase vocoder sums phases over all frames.
+        np.testing.assert_allclose(first, graph, atol=1e-5 if op == "time_stretch" else 1e-6)
     others = [apply(value, mask, seed(a, b)).numpy() for a, b in ((2, 2), (1, 3), (5, 9))]
     assert any(not np.array_equal(first, other) for other in others)
     if op != "flip":
