@@ -33,16 +33,20 @@ def distribute(
     compression: str | None = "AUTO",
     wait_seconds: float = 30.0,
 ) -> tf.data.Dataset:
-    """Returns the same batches, made by the workers of a data service.
+    """Returns a dataset whose batches are made by the workers of a data service.
 
     The result is endless, and carries `steps` and `stream` as `data.train(...)` does, so that
     `mmkeras.Model.fit` knows where an epoch ends. Use it for training: what an evaluation or a
     prediction must see once and in order is better read in process.
 
+    The batches of `data.train(...)` are the same as in process. Of any other dataset the elements
+    of its source are dealt out one by one: where these are rows, every row still comes once per
+    round, but a worker batches those that it got, and may end its round with a smaller batch.
+
     Args:
-        dataset: of `data.train(...)`, or any other of known cardinality whose elements are whole
-            batches, without Python functions. Files that it names must be readable for the
-            workers. What is done after `distribute` is done in this process.
+        dataset: of `data.train(...)`, or any other of batches and of known cardinality, without
+            Python functions. Files that it names must be readable for the workers. What is done
+            after `distribute` is done in this process.
         service: address of the dispatcher, "grpc://host:port".
         compression: "AUTO", "SNAPPY" or None for what travels.
         wait_seconds: how long the dispatcher may take to start.

@@ -89,12 +89,22 @@ def test_every_batch_of_an_epoch_arrives_once(running, data):
 
 
 def test_any_dataset_of_known_cardinality(running):
-    plain = tf.data.Dataset.range(12).batch(4)
-    served = within(60, lambda: mk.data.distribute(plain, running.address, compression=None))
-    got = within(60, lambda: [batch.numpy().tolist() for batch in served.take(6)])
-    assert served.steps == 3 and sorted(map(tuple, got))[0] == (0, 1, 2, 3)
+    whole = tf.data.Dataset.range(3).map(lambda i: tf.range(4 * i, 4 * i + 4))
+    served = within(60, lambda: mk.data.distribute(whole, running.address, compression=None))
+    got = within(60, lambda: [batch.numpy().tolist() for batch in served.take(12)])
+    assert served.steps == 3
+    assert all(batch in ([0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]) for batch in got)
     with pytest.raises(ValueError, match="Several readers can share only a dataset of mk.data"):
         served.stream(0, (0, 2))
+
+
+def test_rows_of_another_dataset_are_dealt_out_to_the_workers(running):
+    rows = tf.data.Dataset.range(12).batch(4)
+    served = within(60, lambda: mk.data.distribute(rows, running.address, compression=None))
+    got = within(60, lambda: [batch.numpy().tolist() for batch in served.take(40)])
+    # Whatever worker a row goes to, a batch is made within one round, from rows in their order.
+    assert all(batch == sorted(set(batch)) and len(batch) <= 4 for batch in got)
+    assert set(sum(got, [])) == set(range(12))
 
 
 def test_training_survives_the_death_of_all_workers(running, data):
