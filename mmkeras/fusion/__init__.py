@@ -9,7 +9,15 @@ from mmkeras.fusion.concatenation import ConcatenationFusion
 from mmkeras.fusion.cross_attention import CrossAttentionFusion
 from mmkeras.fusion.film import FiLMFusion
 from mmkeras.fusion.gated import GatedFusion
+from mmkeras.fusion.late_averaging import LateAveragingFusion
 from mmkeras.fusion.late_transformer import LateTransformerFusion
+from mmkeras.fusion.memory import MemoryFusion
+from mmkeras.fusion.mixture_of_experts import MixtureOfExpertsFusion
+from mmkeras.fusion.product_of_experts import ProductOfExpertsFusion
+from mmkeras.fusion.shared_private import SharedPrivateFusion
+from mmkeras.fusion.stacking import StackingFusion
+from mmkeras.fusion.trusted import TrustedFusion
+from mmkeras.fusion.voting import VotingFusion
 from mmkeras.fusion.weighted_sum import WeightedSumFusion
 
 FUSIONS = {
@@ -17,7 +25,15 @@ FUSIONS = {
     "cross_attention": CrossAttentionFusion,
     "film": FiLMFusion,
     "gated": GatedFusion,
+    "late_averaging": LateAveragingFusion,
     "late_transformer": LateTransformerFusion,
+    "memory_fusion": MemoryFusion,
+    "mixture_of_experts": MixtureOfExpertsFusion,
+    "product_of_experts": ProductOfExpertsFusion,
+    "shared_private": SharedPrivateFusion,
+    "stacking": StackingFusion,
+    "trusted": TrustedFusion,
+    "voting": VotingFusion,
     "weighted_sum": WeightedSumFusion,
 }
 

@@ -5,6 +5,7 @@ import pytest
 
 from mmkeras.fusion import FUSIONS
 from tests import contract
+from tests.fusion import formulas_probabilistic
 from tests.fusion.inputs import HIDDEN, NAMES, random_inputs
 from tests.layers.formulas import (
     dense,
@@ -129,9 +130,11 @@ FORMULAS = {
     "gated": gated,
     "late_transformer": late_transformer,
     "weighted_sum": weighted_sum,
+    **formulas_probabilistic.FORMULAS,
 }
 VARIANTS = [
     *((name, {}) for name in FORMULAS),
+    *formulas_probabilistic.VARIANTS,
     ("film", {"target": "text", "num_layers": 3}),
     ("cross_attention", {"query": "numbers", "num_layers": 2, "num_heads": 2}),
     ("late_transformer", {"num_layers": 1, "num_heads": 8, "intermediate_dim": 5}),
@@ -151,6 +154,8 @@ def test_parity(name, arguments, names):
         layer(inputs)
         contract.randomize(layer.weights, seed=seed + 10)
         found = contract.as_numpy(layer(inputs))
+        if layer.losses:
+            found["losses"] = layer.losses
         expected = FORMULAS[name](layer, inputs, weights_of(layer))
         contract.assert_close(found, expected, TOLERANCE)
 
