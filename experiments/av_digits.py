@@ -7,10 +7,10 @@ pictures are rebuilt from the leading principal components of the training pictu
 the variance (4 components); recordings are cut or padded to one second and get white noise at
 -5 dB SNR over the whole second, drawn per row (this reading of the recipe gives the reference
 perceptron of the set its published accuracy on recordings; noise on the spoken part alone is
-harder). Rows: picture
-only, recording only, every fusion of `mmkeras.fusion.FUSIONS` (but `memory_fusion`: a picture has
-no steps that go with those of a recording), the majority digit; each fusion also with one modality missing in half of the test rows, and the default fusion once more trained
-with a modality missing in 30 % of the training rows. Chosen on the validation pairs.
+harder). Rows: picture only, recording only, every fusion of `mmkeras.fusion.FUSIONS` (but
+`memory_fusion`: a picture has no steps that go with those of a recording), the majority digit;
+each fusion also with one modality missing in half of the test rows, and the default fusion once
+more trained with a modality missing in 30 % of the training rows. Chosen on the validation pairs.
 
 DIR holds `pairs_{train,val,test}.csv` (mnist_index,wav,label), `fsdd.zip` and
 `mnist/{train,t10k-first5000}-{images-idx3,labels-idx1}-ubyte.gz`; or it is filled with --download.
