@@ -8,6 +8,7 @@ from keras import ops
 
 from mmkeras.core import register
 from mmkeras.fusion.base import Fusion
+from mmkeras.fusion.memory_cell import MemoryCell
 
 
 @register
@@ -79,79 +80,11 @@ class MemoryFusion(Fusion):
             seen.append(mask)
         seen = ops.stack(seen, axis=2)  # (B, T + 1, M)
         x = ops.concatenate([*steps, ops.cast(seen, steps[0].dtype)], axis=2)
-        memory, *states = self.recurrence(x)
-        last = [*states[: len(self.modalities)], states[-1]]
-        pooled = self.out(self.drop(ops.concatenate(last, axis=1), training=training))
+        memory, h, _, u = self.recurrence(x)
+        pooled = self.out(self.drop(ops.concatenate([h, u], axis=1), training=training))
         return {"tokens": memory, "mask": ops.any(seen, axis=2), "pooled": pooled}
 
     def output_length(self, lengths: dict[str, int]) -> int | None:
         """The steps and the one of the absent."""
         known = [length for length in lengths.values() if length is not None]
         return max(known) + 1 if len(known) == len(lengths) else None
-
-
-@register
-class MemoryCell(keras.layers.Layer):
-    """One step of `MemoryFusion`: states h_1 .. h_M, c_1 .. c_M, u, each (B, D).
-
-    Args:
-        count: M.
-        hidden_dim: D.
-
-    Call arguments:
-        inputs: (B, M 4 D + M): of each modality W x + b for input gate, forget gate, candidate
-            and output gate, then 1 where it is present at this step.
-        states: as said.
-    """
-
-    def __init__(self, count: int, hidden_dim: int, **kwargs: Any) -> None:
-        """Stores the arguments."""
-        super().__init__(**kwargs)
-        self.count, self.hidden_dim = count, hidden_dim
-        self.state_size = [hidden_dim] * (2 * count + 1)
-        self.output_size = hidden_dim
-
-    def build(self, input_shape: tuple) -> None:
-        """Builds the recurrent kernels and the four networks."""
-        dim, wide = self.hidden_dim, 2 * self.count * self.hidden_dim
-        self.recurrent = [
-            self._dense(f"recurrent{i}", dim, 4 * dim, use_bias=False) for i in range(self.count)
-        ]
-        self.nets = {
-            name: (
-                self._dense(f"{name}_in", wide, dim, activation="relu"),
-                self._dense(f"{name}_out", dim, units),
-            )
-            for name, units in (("attend", wide), ("keep", dim), ("write", dim), ("update", dim))
-        }
-
-    def _dense(self, name: str, input_dim: int, units: int, **kwargs: Any) -> keras.layers.Dense:
-        layer = keras.layers.Dense(units, name=name, dtype=self.dtype_policy, **kwargs)
-        layer.build((None, input_dim))
-        return layer
-
-    def _net(self, name: str, x: Any) -> Any:
-        inner, outer = self.nets[name]
-        return outer(inner(x))
-
-    def call(self, inputs: Any, states: list, training: bool = False) -> tuple[Any, list]:
-        """Returns u and the new states."""
-        count = self.count
-        h, c, u = states[:count], states[count:-1], states[-1]
-        entries = ops.split(inputs[:, :-count], count, axis=1)
-        seen = inputs[:, -count:] > 0.5
-        new_h, new_c = [], []
-        for i in range(count):
-            gates = entries[i] + self.recurrent[i](h[i])
-            enter, forget, candidate, leave = ops.split(gates, 4, axis=1)
-            now = ops.sigmoid(forget + 1.0) * c[i] + ops.sigmoid(enter) * ops.tanh(candidate)
-            there = seen[:, i : i + 1]
-            new_c.append(ops.where(there, now, c[i]))
-            new_h.append(ops.where(there, ops.sigmoid(leave) * ops.tanh(now), h[i]))
-        both = ops.concatenate([*c, *new_c], axis=1)
-        attention = ops.softmax(ops.cast(self._net("attend", both), "float32"), axis=1)
-        both = both * ops.cast(attention, both.dtype)
-        kept = ops.sigmoid(self._net("keep", both)) * u
-        now = kept + ops.sigmoid(self._net("write", both)) * ops.tanh(self._net("update", both))
-        u = ops.where(ops.any(seen, axis=1, keepdims=True), now, u)
-        return u, [*new_h, *new_c, u]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from mmkeras.core import checks, register
@@ -103,7 +104,7 @@ class SharedPrivateFusion(Fusion):
         found = self.decoder(shared + private)
         u, shared, private, found = (ops.cast(x, "float32") for x in (u, shared, private, found))
         one = ops.cast(present, "float32")  # (B, M)
-        m, n = pairs(len(self.modalities))
+        m, n = np.triu_indices(len(self.modalities), 1)  # all pairs
         both = ops.take(one, m, axis=1) * ops.take(one, n, axis=1)  # (B, pairs)
         apart = ops.take(shared, m, axis=1) - ops.take(shared, n, axis=1)
         alike = [
@@ -133,12 +134,6 @@ class SharedPrivateFusion(Fusion):
             "reconstruction": self.reconstruction,
             "num_heads": self.num_heads,
         }
-
-
-def pairs(count: int) -> tuple[list[int], list[int]]:
-    """First and second index of every pair m < n of `count`."""
-    both = [(m, n) for m in range(count) for n in range(m + 1, count)]
-    return [m for m, _ in both], [n for _, n in both]
 
 
 def correlation(a: Any, b: Any) -> Any:

@@ -76,9 +76,14 @@ def memory_fusion(layer, inputs, w):
     steps = max(mask.shape[1] for mask in masks.values())
     cell, dim = under(w, "recurrence/cell"), layer.hidden_dim
 
-    def net(name, x):
-        hidden = np.maximum(dense(x, under(cell, f"{name}_in")), 0.0)
-        return dense(hidden, under(cell, f"{name}_out"))
+    def attention(x):
+        hidden = np.maximum(dense(x, under(cell, "attend_in")), 0.0)
+        return softmax(dense(hidden, under(cell, "attend_out")))
+
+    def gate(name, x):
+        i = ("keep", "write", "update").index(name)
+        hidden = np.maximum(dense(x, under(cell, "gates_in")), 0.0)
+        return dense(hidden[i * dim : (i + 1) * dim], under(cell, name))
 
     def at(m, row, t):
         """Token and mask of a step; one token goes with every step, the last is the absent one."""
@@ -96,15 +101,17 @@ def memory_fusion(layer, inputs, w):
             for m in present:
                 i = layer.modalities.index(m)
                 gates = dense(at(m, row, t)[0], under(w, f"{m}_entry"))
-                gates = gates + dense(h[m], under(cell, f"recurrent{i}"))
-                enter, forget, candidate, leave = np.split(gates, 4)
+                enter, forget, candidate, leave = [
+                    part + h[m] @ cell["recurrent"][i][:, k]
+                    for k, part in enumerate(np.split(gates, 4))
+                ]
                 c[m] = sigmoid(forget + 1.0) * c[m] + sigmoid(enter) * np.tanh(candidate)
                 h[m] = sigmoid(leave) * np.tanh(c[m])
             if present:
                 both = np.concatenate([*before.values(), *c.values()])
-                both = both * softmax(net("attend", both))
-                u = sigmoid(net("keep", both)) * u
-                u = u + sigmoid(net("write", both)) * np.tanh(net("update", both))
+                both = both * attention(both)
+                u = sigmoid(gate("keep", both)) * u
+                u = u + sigmoid(gate("write", both)) * np.tanh(gate("update", both))
             memories.append(u if present else np.zeros(dim))
             seen.append(bool(present))
         pooled.append(dense(np.concatenate([*h.values(), u]), under(w, "out")))

