@@ -4,6 +4,7 @@ log_p: (B, M, ..., C), of M decisions among C classes. weights: (B, M), adding u
 of weight 0 changes nothing.
 """
 
+import math
 from typing import Any
 
 from keras import ops
@@ -22,7 +23,7 @@ def vote_of(log_p: Any, weights: Any) -> Any:
     """Returns the logarithm of (1 - TIE) sum_m w_m [class is the likeliest of m] + TIE mean."""
     likeliest = ops.one_hot(ops.argmax(log_p, axis=-1), log_p.shape[-1], dtype=log_p.dtype)
     share = ops.sum(likeliest * _spread(weights, log_p), axis=1)
-    return ops.logaddexp(_log((1.0 - TIE) * share), mean_of(log_p, weights) + ops.log(TIE))
+    return ops.logaddexp(_log((1.0 - TIE) * share), mean_of(log_p, weights) + math.log(TIE))
 
 
 def _log(x: Any) -> Any:
