@@ -13,13 +13,12 @@ DIR holds `train_val.npz`: `lips` uint8 (N, 16, 36, 48), `audio` int16 (N, 10240
 
 from pathlib import Path
 
-import keras
 import numpy as np
 
 import mmkeras as mk
 from experiments import common
 
-EPOCHS, BATCH, RATE = 24, 16, 2e-3
+RECIPE = {"epochs": 24, "batch": 16, "rate": 2e-3, "weight_decay": 1e-2}
 SNR_DB = -10.0
 VIDEO = mk.Video(
     frames=16,
@@ -94,58 +93,31 @@ def table(splits: dict, names: tuple[str, ...]) -> mk.data.Data:
     )
 
 
-def measure(
-    data: mk.data.Data, encoders: dict, fusion: str, folder: Path, seed: int, epochs: int
-) -> dict:
-    """Trains one row with one seed and evaluates its last epoch."""
-    mk.training.seed(seed)
-    model = mk.assemble(
-        data.modalities, encoders, fusion, {"digit": mk.heads.Classifier(data.classes)}, dropout=0.1
-    )
-    common.fit(
-        model,
-        data,
-        folder,
-        epochs=epochs,
-        batch=BATCH,
-        rate=RATE,
-        weight_decay=1e-2,
-        samples=seed == 0,
-    )
-    values = {"accuracy/val": common.accuracy(model, data.valid(100), "digit")}
-    return {"parameters": model.count_params(), "values": values}
-
-
 def main() -> None:
     """Runs every row and seed, exports the best fusion, writes result.json."""
     args = common.arguments(
         __doc__,
         rows={"default": ",".join(ROWS), "help": "which rows"},
         snr={"default": SNR_DB, "type": float, "help": "of the sound, in dB (default: -10)"},
-        epochs={"default": EPOCHS, "type": int, "help": f"of the training (default: {EPOCHS})"},
     )
     splits = load(Path(args.data), args.snr, args.quick)
     results = common.Results("grid_digits", args)
-    noise = "" if args.snr == SNR_DB else f"_{args.snr:g}_db"  # rows of another noise are others
-    best = (-1.0, None)
-    for name in args.rows.split(","):
-        encoders, fusion = ROWS[name]
+
+    def measure(row: str, seed: int, folder: Path) -> dict:
+        """Trains one row with one seed and evaluates its last epoch."""
+        encoders, fusion = ROWS[row]
         data = table(splits, tuple(encoders))
-        for seed in args.seeds:
+        mk.training.seed(seed)
+        heads = {"digit": mk.heads.Classifier(data.classes)}
+        model = mk.assemble(data.modalities, encoders, fusion, heads, dropout=0.1)
+        common.fit(model, data, folder, common.recipe(args, **RECIPE), samples=seed == 0)
+        accuracy = common.accuracy(model, data.valid(100), "digit")
+        return {"parameters": model.count_params(), "values": {"accuracy/val": accuracy}}
 
-            def run(out: Path, data=data, encoders=encoders, fusion=fusion, seed=seed) -> dict:
-                epochs = 1 if args.quick else args.epochs
-                return measure(data, encoders, fusion, out, seed, epochs)
-
-            score = results.run(name + noise, seed, run)["values"]["accuracy/val"]
-            if len(encoders) > 1 and score > best[0]:
-                best = (score, f"{name}{noise}-{seed}")
+    best = results.sweep(args, measure, "accuracy/val", lambda row: len(ROWS[row][0]) > 1)
     data = table(splits, ("lips", "audio"))
-    truth = {split: held.truth["digit"] for split, held in data.splits.items()}
-    results.add("majority", "accuracy/val", common.majority(truth["valid"], truth["train"]), 0)
-    if best[1] is not None:
-        model = keras.models.load_model(results.parts / best[1] / "last.keras")
-        common.export(model, data, args.out, "valid", np.arange(min(64, len(truth["valid"]))))
+    results.majority(data, "digit")
+    common.export(best, data, args.out, "valid", np.arange(min(64, len(data.splits["valid"]))))
     results.save()
 
 
