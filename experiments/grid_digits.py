@@ -4,8 +4,8 @@
 
 The sound gets white noise at `--snr` decibels over the whole 0.64 s, fixed per row, in train and
 val. Rows: sound only, lips only by a 3-D CNN and by an R(2+1)D, both by concatenation and by the
-late transformer (lips by the 3-D CNN), the majority digit. Nothing is chosen on val but the best
-fusion to export. To be read beside the logistic regressions of the set's README (at -10 dB: sound
+late transformer (lips by the 3-D CNN), the majority digit. Sizes, rate and augmentation were
+chosen by the first of the lips' rows, seed 0, on val, as is the fusion to export. To be read beside the logistic regressions of the set's README (at -10 dB: sound
 65.0, both concatenated 85.0; lips 98.0): the lips alone are the row that a fusion must not lose to.
 
 DIR holds `train_val.npz`: `lips` uint8 (N, 16, 36, 48), `audio` int16 (N, 10240), `label`, `split`.
@@ -18,19 +18,14 @@ import numpy as np
 import mmkeras as mk
 from experiments import common
 
-RECIPE = {"epochs": 24, "batch": 16, "rate": 2e-3, "weight_decay": 1e-2}
+RECIPE = {"epochs": 26, "batch": 16, "rate": 1e-3, "weight_decay": 1e-2}
 SNR_DB = -10.0
 VIDEO = mk.Video(
     frames=16,
     size=(24, 32),
     channels=1,
     fps=25,
-    augment={
-        "translate": {"fraction": 0.06},
-        "brightness": {"fraction": 0.15},
-        "contrast": {"fraction": 0.2},
-        "temporal_crop": {"scale": [0.85, 1.0]},
-    },
+    augment={"translate": {"fraction": 0.06}},
 )
 AUDIO = mk.Audio(
     seconds=0.64,
@@ -40,13 +35,8 @@ AUDIO = mk.Audio(
     augment={"spec_augment": {"time_masks": 1, "time_width": 4, "band_masks": 2, "band_width": 5}},
 )
 SOUND = {"name": "cnn", "filters": (16, 32, 64), "dropout": 0.2}
-CNN3D = {"name": "cnn3d", "filters": (8, 16, 32, 64), "depths": (1, 1, 1, 1), "dropout": 0.2}
-R2PLUS1D = {
-    "name": "r2plus1d",
-    "filters": (16, 32, 64, 64),
-    "depths": (1, 1, 1, 1),
-    "dropout": 0.2,
-}
+STAGES = {"filters": (16, 32, 64, 64), "depths": (1, 1, 1, 1), "dropout": 0.1}
+CNN3D, R2PLUS1D = {"name": "cnn3d", **STAGES}, {"name": "r2plus1d", **STAGES}
 ROWS = {
     "audio_only": ({"audio": SOUND}, "concatenation"),
     "lips_only_cnn3d": ({"lips": CNN3D}, "concatenation"),
