@@ -5,8 +5,9 @@
 The sound gets white noise at `--snr` decibels over the whole 0.64 s, fixed per row, in train and
 val. Rows: sound only, lips only by a 3-D CNN and by an R(2+1)D, both by concatenation and by the
 late transformer (lips by the 3-D CNN), the majority digit. Sizes, rate and augmentation were
-chosen by the first of the lips' rows, seed 0, on val, as is the fusion to export. To be read beside the logistic regressions of the set's README (at -10 dB: sound
-65.0, both concatenated 85.0; lips 98.0): the lips alone are the row that a fusion must not lose to.
+chosen by the first of the lips' rows, seed 0, on val, as is the fusion to export. To be read
+beside the logistic regressions of the set's README (at -10 dB: sound 65.0, both concatenated 85.0;
+lips 98.0): the lips alone are the row that a fusion must not lose to.
 
 DIR holds `train_val.npz`: `lips` uint8 (N, 16, 36, 48), `audio` int16 (N, 10240), `label`, `split`.
 """
@@ -21,11 +22,7 @@ from experiments import common
 RECIPE = {"epochs": 26, "batch": 16, "rate": 1e-3, "weight_decay": 1e-2}
 SNR_DB = -10.0
 VIDEO = mk.Video(
-    frames=16,
-    size=(24, 32),
-    channels=1,
-    fps=25,
-    augment={"translate": {"fraction": 0.06}},
+    frames=16, size=(24, 32), channels=1, fps=25, augment={"translate": {"fraction": 0.06}}
 )
 AUDIO = mk.Audio(
     seconds=0.64,
