@@ -107,14 +107,13 @@ class SharedPrivateFusion(Fusion):
         m, n = np.triu_indices(len(self.modalities), 1)  # all pairs
         both = ops.take(one, m, axis=1) * ops.take(one, n, axis=1)  # (B, pairs)
         apart = ops.take(shared, m, axis=1) - ops.take(shared, n, axis=1)
-        alike = [
-            correlation(shared, private) ** 2,
-            correlation(ops.take(private, m, axis=1), ops.take(private, n, axis=1)) ** 2,
-        ]
+        left = ops.concatenate([shared, ops.take(private, m, axis=1)], axis=1)
+        right = ops.concatenate([private, ops.take(private, n, axis=1)], axis=1)
+        alike = correlation(left, right) ** 2
         wrong = ops.mean((u - found) ** 2, axis=-1)
         for weight, values, there in (
             (self.similarity, ops.mean(apart**2, axis=-1), both),
-            (self.difference, ops.concatenate(alike, 1), ops.concatenate([one, both], 1)),
+            (self.difference, alike, ops.concatenate([one, both], axis=1)),
             (self.reconstruction, wrong, one),
         ):
             if weight and values.shape[1]:
