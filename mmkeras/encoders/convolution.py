@@ -3,7 +3,9 @@
 from typing import Any
 
 import keras
+from keras import ops
 
+from mmkeras.core import checks, register
 from mmkeras.encoders.base import PoolMask
 from mmkeras.layers import MaskedGroupNorm, groups_of
 
@@ -50,7 +52,7 @@ def masked_conv(
         where any step that it covers is.
     """
     two = len(x.shape) == 4
-    x = _whole(x, strides, f"{name}_pad")
+    x = x if strides == 1 else PadSteps(strides, name=f"{name}_pad")(x)
     x = (keras.layers.Conv2D if two else keras.layers.Conv1D)(
         filters,
         kernel_size,
@@ -67,7 +69,7 @@ def masked_conv(
     if pool in (1, (1, 1)):
         return x, mask
     # What is masked is zero and the rest is not below it, so that a maximum is one of real steps.
-    x = _whole(x, steps, f"{name}_pool_pad")
+    x = PadSteps(steps, name=f"{name}_pool_pad")(x)
     layer = keras.layers.MaxPooling2D if two else keras.layers.MaxPooling1D
     x = layer(pool, padding="same", name=f"{name}_pool")(x)
     return x, _pooled(mask, steps, f"{name}_pool_mask")
@@ -77,11 +79,30 @@ def _pooled(mask: Any, stride: int, name: str) -> Any:
     return mask if stride == 1 else PoolMask(stride, name=name)(mask)
 
 
-def _whole(x: Any, stride: int, name: str) -> Any:
-    """Appends zeros up to a whole number of strides, so that windows begin where the mask's do."""
-    pad = -x.shape[1] % stride
-    if not pad:
-        return x
-    if len(x.shape) == 4:
-        return keras.layers.ZeroPadding2D(((0, pad), (0, 0)), name=name)(x)
-    return keras.layers.ZeroPadding1D((0, pad), name=name)(x)
+@register
+class PadSteps(keras.layers.Layer):
+    """Appends zeros up to a whole number of strides, so that windows begin where the mask's do.
+
+    (B, T, ...) -> (B, ceil(T / stride) * stride, ...).
+
+    Args:
+        stride: of the layer that follows.
+    """
+
+    def __init__(self, stride: int, **kwargs: Any) -> None:
+        """Stores the stride."""
+        super().__init__(**kwargs)
+        self.stride = checks.whole("stride", stride)
+
+    def call(self, x: Any) -> Any:
+        """Returns the longer sequence."""
+        return ops.pad(x, ((0, 0), (0, -x.shape[1] % self.stride), *[(0, 0)] * (len(x.shape) - 2)))
+
+    def compute_output_shape(self, x_shape: tuple) -> tuple:
+        """T becomes a multiple of the stride."""
+        batch, steps, *rest = x_shape
+        return (batch, steps + -steps % self.stride, *rest)
+
+    def get_config(self) -> dict:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "stride": self.stride}
