@@ -89,7 +89,7 @@ def of_columns(
     return codes(lengths, needed)
 
 
-def grouped(code: Any, batch_size: int, key: Any = None, head: Any = 0) -> Any:
+def grouped(code: Any, batch_size: int, *, key: Any = None, head: Any = 0) -> Any:
     """Returns an order in which rows of one code share a batch, and batches come at random.
 
     What fills no batch stays at its place, so that which rows these are depends on no length.

@@ -117,7 +117,7 @@ class Data(Splits):
                 key = tf.stack([number, tf.constant(self.seed, tf.int64)])
                 order = tf.random.experimental.stateless_shuffle(order, key)
             if lengths:
-                found = by_length.grouped(tf.gather(code, order), batch_size, key)
+                found = by_length.grouped(tf.gather(code, order), batch_size, key=key)
                 order = tf.gather(order, found)
             return order
 
@@ -161,7 +161,9 @@ class Data(Splits):
             batches = numbers.scan(unknown, next_batch)
             return loaded(batches, shard)
 
-        return training(self.seed, steps, epoch, loaded, stream, lengths)
+        return training(
+            self.seed, steps, epoch=epoch, loaded=loaded, stream=stream, buckets=lengths
+        )
 
     def batches(
         self, split: str, batch_size: int, *, shard: tuple[int, int] = (0, 1)

@@ -19,12 +19,10 @@ import tensorflow as tf
 
 from mmkeras.core import Modality, Target, checks, from_json
 from mmkeras.core.targets import KINDS as TARGETS
-from mmkeras.core.targets import Label, Number
 from mmkeras.data import buckets as by_length
-from mmkeras.data.augment import augmenter
 from mmkeras.data.draws import Draws
-from mmkeras.data.kinds import decoder, is_random
 from mmkeras.data.options import tuned_map
+from mmkeras.data.records import coder, loader
 from mmkeras.data.splits import Splits, check_shard, steps_of, training
 from mmkeras.data.write_shards import FORMAT, SCHEMA, checksum
 
@@ -110,7 +108,8 @@ class Shards(Splits):
         """
         batch_size, steps = steps_of(self.rows("train"), batch_size, shard)
         lengths = by_length.checked(buckets, self.modalities)
-        load, code = self._loader(augment), self._coder(lengths)
+        load = loader(self.modalities, self.targets, augment)
+        code = coder(self.modalities, lengths)
 
         def loaded(batches: tf.data.Dataset, shard: tuple[int, int] = shard) -> tf.data.Dataset:
             return tuned_map(
@@ -121,8 +120,10 @@ class Shards(Splits):
             """Rows of a pool by length; `before` it the epoch has so many."""
             if not lengths:
                 return records
-            order = by_length.grouped(code(records), batch_size, key, -before % batch_size)
-            return tf.gather(records, order)
+            head = -before % batch_size
+            return tf.gather(
+                records, by_length.grouped(code(records), batch_size, key=key, head=head)
+            )
 
         def epoch(number: Any, first: Any, shard: tuple[int, int]) -> tf.data.Dataset:
             """Records and seeds of the batches of an epoch, from a step of it on."""
@@ -152,7 +153,12 @@ class Shards(Splits):
 
         zero = tf.constant(0, tf.int64)
         return training(
-            self.seed, steps, lambda number: epoch(number, zero, shard), loaded, stream, lengths
+            self.seed,
+            steps,
+            epoch=lambda number: epoch(number, zero, shard),
+            loaded=loaded,
+            stream=stream,
+            buckets=lengths,
         )
 
     def batches(
@@ -167,7 +173,7 @@ class Shards(Splits):
         steps = -(-count // checks.whole("batch_size", batch_size))
         size, more = divmod(count, steps)
         files = [str(self.folder / about["file"]) for about in self.files[split]]
-        load = self._loader(augment=False)
+        load = loader(self.modalities, self.targets, augment=False)
 
         def part(shard: tuple[int, int]) -> tf.data.Dataset:
             check_shard(shard)
@@ -230,76 +236,10 @@ class Shards(Splits):
         rows = tf.data.Dataset.zip(chosen, chosen.flat_map(read)).map(mixed).prefetch(1).unbatch()
         return rows.skip(first_row - tf.gather(edges, first))
 
-    def _coder(self, lengths: Mapping[str, tuple[int, ...]]) -> Callable:
-        """Returns records (N,) -> their code; see `buckets.codes`."""
-        spec = {m: _field(self.modalities[m]) for m in lengths}
-        decoders = {m: decoder(self.modalities[m]) for m in lengths}
-
-        def code(records: Any) -> Any:
-            parsed = tf.io.parse_example(records, spec)
-            raw = {m: _dense(parsed[m], self.modalities[m]) for m in lengths}
-            needed = {m: by_length.ends(decoders[m](raw[m])[1]) for m in lengths}
-            return by_length.codes(lengths, needed)
-
-        return code
-
-    def _loader(self, augment: bool) -> Callable:
-        """Returns records (B,), draws -> (x, y)."""
-        spec = {m: _field(modality) for m, modality in self.modalities.items()}
-        spec |= {f"target/{name}": _truth(target) for name, target in self.targets.items()}
-        decoders = {m: decoder(modality) for m, modality in self.modalities.items()}
-        augmenters = {m: augmenter(x) for m, x in self.modalities.items() if augment}
-
-        def load(records: Any, draws: Draws | None) -> Any:
-            parsed = tf.io.parse_example(records, spec)
-            x = {}
-            for number, (name, decode) in enumerate(decoders.items()):
-                own = draws.fold(0, 7919 * number) if augment else None
-                raw = _dense(parsed[name], self.modalities[name])
-                chosen = augment and is_random(decode)
-                value, mask = decode(raw, own) if chosen else decode(raw)
-                if augmenters.get(name):
-                    value = augmenters[name](value, mask, own)
-                x[name], x[f"{name}_mask"] = value, mask
-            y = {
-                name: tf.cast(parsed[f"target/{name}"], tf.int32)
-                if isinstance(target, Label)
-                else parsed[f"target/{name}"]
-                for name, target in self.targets.items()
-            }
-            return (x, y) if y else (x,)
-
-        return load
-
 
 def _key(number: Any, *more: Any) -> Any:
     """Seed of a shuffle, a function of the numbers."""
     return tf.stack([number, sum(tf.cast(m, tf.int64) * 1_000_003**i for i, m in enumerate(more))])
-
-
-def _field(modality: Modality) -> Any:
-    """How a raw item is read from a record."""
-    dtype = tf.as_dtype(modality.raw_dtype)
-    if None in modality.raw_shape:
-        return tf.io.RaggedFeature(dtype)
-    return tf.io.FixedLenFeature(modality.raw_shape, dtype)
-
-
-def _dense(items: Any, modality: Modality) -> Any:
-    """Items of different lengths as one tensor, NaN (or "") behind the shorter ones."""
-    if not isinstance(items, tf.RaggedTensor):
-        return items
-    filler = "" if items.dtype == tf.string else float("nan")
-    flat = items.to_tensor(default_value=tf.constant(filler, items.dtype))
-    return tf.reshape(flat, (tf.shape(flat)[0], -1, *modality.raw_shape[1:]))
-
-
-def _truth(target: Target) -> Any:
-    if isinstance(target, Label):
-        return tf.io.FixedLenFeature((), tf.int64)
-    return tf.io.FixedLenFeature(
-        () if isinstance(target, Number) else (len(target.classes),), tf.float32
-    )
 
 
 def _target(config: dict) -> Target:

@@ -1,4 +1,4 @@
-"""What `Data`, `Shards` and `Mix` share: checks, the endless passes of training, valid and test."""
+"""What the data classes share: checks of batches, the passes of training, valid and test."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -63,6 +63,7 @@ def steps_of(rows: int, batch_size: int, shard: tuple[int, int]) -> tuple[int, i
 def training(
     seed: int,
     steps: int,
+    *,
     epoch: Callable,
     loaded: Callable,
     stream: Callable,

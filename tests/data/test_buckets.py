@@ -182,13 +182,13 @@ def test_ends_and_groups():
     assert by_length.ends(mask).numpy().tolist() == [2, 3, 0, 4]
     code = tf.constant([2, 0, 1, 0, 2, 1, 0, 1, 0, 2, 1])
     for head, whole in ((0, slice(0, 8)), (2, slice(2, 10))):
-        order = by_length.grouped(code, 4, tf.constant([1, 2], tf.int64), head).numpy()
+        order = by_length.grouped(code, 4, key=tf.constant([1, 2], tf.int64), head=head).numpy()
         assert sorted(order) == list(range(11))
         fixed = [i for i in range(11) if not whole.start <= i < whole.stop]
         assert order[fixed].tolist() == fixed
         batches = sorted(sorted(code.numpy()[b]) for b in order[whole].reshape(2, 4))
         assert sum(batches, []) == sorted(code.numpy()[whole])
-    assert by_length.grouped(code[:2], 4, None, 3).numpy().tolist() == [0, 1]
+    assert by_length.grouped(code[:2], 4, head=3).numpy().tolist() == [0, 1]
 
 
 def test_wrong_buckets_are_refused(data, shards):

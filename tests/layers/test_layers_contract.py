@@ -70,6 +70,9 @@ UNITS = {
         lambda **kw: NormalizePixels([0.01, 0.02, 0.03], -1.0, True, **kw),
         lambda rng: (rng.integers(0, 256, (5, 4, 3, 3)).astype("uint8"),),
     ),
+    "pad_steps": Unit(
+        lambda **kw: base.PadSteps(2, **kw), lambda rng: tokens_and_mask(rng, time=5)[:1]
+    ),
     "pool_mask": Unit(
         lambda **kw: base.PoolMask(2, **kw), lambda rng: tokens_and_mask(rng, time=5)[1:]
     ),

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 import mmkeras as mk
+from mmkeras.encoders import base
 
 mirrored = mk.training.strategy("cpu:2")
 rng = np.random.default_rng(0)
@@ -16,7 +17,14 @@ labels = ["x" if i % 3 else "y" for i in range(40)]
 data = mk.data.table({"text": texts, "label": labels}, {"text": mk.Text(length=12)}, "label")
 
 
+def synchronized(name, modality):
+    inputs, ids, mask = base.begin(name, modality)
+    x = keras.layers.Embedding(9, 4)(ids)
+    return base.end(name, "bn", inputs, keras.layers.BatchNormalization(synchronized=True)(x), mask)
+
+
 def run(strategy, jit, encoder):
+    """Loss and weights after two epochs."""
     keras.backend.clear_session()
     keras.utils.set_random_seed(3)
     with strategy.scope() if strategy else contextlib.nullcontext():
@@ -39,5 +47,9 @@ out = {}
 for name, case in CASES.items():
     one, two = run(None, *case), run(mirrored, *case)
     out[name] = float(max(np.abs(one[key] - two[key]).max() for key in one))
+try:
+    run(mirrored, False, synchronized)
+except ValueError as error:
+    out["refused"] = str(error)
 with open(sys.argv[1], "w") as file:
     json.dump(out, file)

@@ -210,6 +210,8 @@ def test_patches_that_reach_beyond_a_bucket_are_refused():
 
 
 def test_one_device_equals_two_replicas(script_result):
+    result = script_result("bucket_replicas")
     # The order of float32 sums is all that differs; measured 3e-8.
-    for case, difference in script_result("bucket_replicas").items():
-        assert difference <= 1e-6, case
+    assert max(result["plain"], result["xla"]) <= 1e-6
+    for part in ("all replicas", "batch_normalization", "buckets={'text': (4, 8, 12)}"):
+        assert part in result["refused"]
