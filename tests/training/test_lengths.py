@@ -77,7 +77,7 @@ def test_loss_and_gradients_are_those_of_the_padded_batch(kind, encoder, fusion)
     x, y = batch(kind)
     padded = tf.nest.flatten(model._gradient(x, y, None))
     assert any(float(tf.reduce_max(abs(g))) > 1e-3 for g in padded[2:])
-    for length in (7, 10, 17):
+    for length in (7, 10):
         with lengths.shorter(model, {"given": (length, 24)}):
             found = tf.nest.flatten(model._gradient(cut(x, length), y, None))
         for one, other in zip(padded, found, strict=True):
@@ -162,8 +162,8 @@ def shortened(x):
 def test_accumulation_and_guard_take_buckets(data):
     results = []
     for options, callbacks in (({}, []), ({"accumulate_steps": 2}, [guard()])):
-        model = build("text", "lstm", **options)
-        model.fit(data.train(8, buckets=BUCKETS), epochs=1, verbose=0, callbacks=callbacks)
+        model = build("text", "bow", **options)
+        model.fit(data.train(8, buckets={"given": (8,)}), epochs=1, verbose=0, callbacks=callbacks)
         results.append(model.get_weights())
     for one, two in zip(*results, strict=True):
         np.testing.assert_allclose(one, two, rtol=0, atol=2e-6)
