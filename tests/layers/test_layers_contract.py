@@ -11,6 +11,7 @@ from mmkeras.encoders import base
 from mmkeras.layers import (
     MFCC,
     AbsentToken,
+    CenterFrames,
     JoinItems,
     LearnedPositions,
     LogMel,
@@ -46,6 +47,10 @@ def cross(rng):
 
 UNITS = {
     "absent_token": Unit(AbsentToken, tokens_and_mask),
+    "center_frames": Unit(
+        CenterFrames,
+        lambda rng: (rng.standard_normal((5, 4, 3, 6)), tokens_and_mask(rng)[1]),
+    ),
     "grid_mask": Unit(lambda **kw: base.GridMask(3, **kw), lambda rng: (rng.random(5) < 0.5,)),
     "join_items": Unit(JoinItems, lambda rng: clips_and_mask(rng)),
     "masked_group_norm": Unit(
