@@ -4,20 +4,52 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmkeras.core import resolve
+from mmkeras.fusion.attention_pooling import AttentionPoolingFusion
 from mmkeras.fusion.base import Fusion
+from mmkeras.fusion.bottleneck import BottleneckFusion
+from mmkeras.fusion.co_attention import CoAttentionFusion
 from mmkeras.fusion.concatenation import ConcatenationFusion
 from mmkeras.fusion.cross_attention import CrossAttentionFusion
+from mmkeras.fusion.deep_sets import DeepSetsFusion
+from mmkeras.fusion.early_transformer import EarlyTransformerFusion
 from mmkeras.fusion.film import FiLMFusion
 from mmkeras.fusion.gated import GatedFusion
+from mmkeras.fusion.hierarchical_attention import HierarchicalAttentionFusion
+from mmkeras.fusion.highway import HighwayFusion
 from mmkeras.fusion.late_transformer import LateTransformerFusion
+from mmkeras.fusion.max_pooling import MaxPoolingFusion
+from mmkeras.fusion.mid_transformer import MidTransformerFusion
+from mmkeras.fusion.mlp import MLPFusion
+from mmkeras.fusion.mult import MulTFusion
+from mmkeras.fusion.pairwise_cross_attention import PairwiseCrossAttentionFusion
+from mmkeras.fusion.perceiver_resampler import PerceiverResamplerFusion
+from mmkeras.fusion.q_former import QFormerFusion
+from mmkeras.fusion.squeeze_excitation import SqueezeExcitationFusion
+from mmkeras.fusion.sum import SumFusion
 from mmkeras.fusion.weighted_sum import WeightedSumFusion
 
 FUSIONS = {
+    "attention_pooling": AttentionPoolingFusion,
+    "bottleneck": BottleneckFusion,
+    "co_attention": CoAttentionFusion,
     "concatenation": ConcatenationFusion,
     "cross_attention": CrossAttentionFusion,
+    "deep_sets": DeepSetsFusion,
+    "early_transformer": EarlyTransformerFusion,
     "film": FiLMFusion,
     "gated": GatedFusion,
+    "hierarchical_attention": HierarchicalAttentionFusion,
+    "highway": HighwayFusion,
     "late_transformer": LateTransformerFusion,
+    "max_pooling": MaxPoolingFusion,
+    "mid_transformer": MidTransformerFusion,
+    "mlp": MLPFusion,
+    "mult": MulTFusion,
+    "pairwise_cross_attention": PairwiseCrossAttentionFusion,
+    "perceiver_resampler": PerceiverResamplerFusion,
+    "q_former": QFormerFusion,
+    "squeeze_excitation": SqueezeExcitationFusion,
+    "sum": SumFusion,
     "weighted_sum": WeightedSumFusion,
 }
 
