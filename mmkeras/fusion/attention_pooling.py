@@ -14,8 +14,8 @@ from mmkeras.fusion.transformer import TransformerFusion
 class AttentionPoolingFusion(TransformerFusion):
     """N learned queries attend to all tokens; pooled = mean of the normalised queries.
 
-    Pooling by multi-head attention (PMA of the Set Transformer, Lee et al. 2019, arXiv 1810.00825,
-    equation 11; with one query the attention pooling head of Zhai et al. 2022, arXiv 2106.04560).
+    Pooling by multi-head attention (PMA of the Set Transformer, Lee et al. 2019, arXiv 1810.00825;
+    with one query the attention pooling head of Zhai et al. 2022, arXiv 2106.04560).
     Deviations: pre-norm blocks; the tokens pass no feed-forward layer before; one learned token
     that is always there stands among them, so that a query may attend to nothing in particular
     and trains also over a single vector. Absent modalities are represented by their learned

@@ -6,7 +6,7 @@ from typing import Any
 from keras import ops
 
 from mmkeras.core import checks, register
-from mmkeras.fusion.sequences import in_front, join, learned, repeat
+from mmkeras.fusion.sequences import in_front, join_first_in_front, learned, repeat
 from mmkeras.fusion.transformer import TransformerFusion
 
 
@@ -16,11 +16,10 @@ class BottleneckFusion(TransformerFusion):
 
     The multimodal bottleneck transformer (MBT, Nagrani et al. 2021, arXiv 2107.00135). Each
     modality begins with its [CLS]_m and has blocks of its own. From `fusion_layer` on a block sees
-    [its tokens; the N bottleneck tokens] (equation 8), and what the M modalities make of the
-    bottleneck tokens is averaged before the next layer (equation 9). pooled = mean over m of the
-    normalised [CLS]_m (the paper averages their logits). Deviations: one norm for all in the
-    end; the encoders stand for the paper's pretrained ViT below. Absent modalities are
-    represented by their learned tokens.
+    [its tokens; the N bottleneck tokens], and what the M modalities make of the bottleneck tokens
+    is averaged before the next layer. pooled = mean over m of the normalised [CLS]_m (the paper
+    averages their logits). Deviations: one norm for all in the end; the encoders stand for the
+    paper's pretrained ViT below. Absent modalities are represented by their learned tokens.
 
     Cost: 8 L M D^2 weights; L M (16 (T + N) D^2 + 4 (T + N)^2 D) FLOPs, N only from `fusion_layer`
     on: the square of each T, not of their sum. When to use it: for long sequences (video with
@@ -84,9 +83,7 @@ class BottleneckFusion(TransformerFusion):
                 written.append(both[:, : self.num_bottlenecks])
                 x[m] = both[:, self.num_bottlenecks :]
             shared = sum(written) / len(written) if written else shared
-        ends = ops.concatenate([x[m][:, :1] for m in self.modalities], axis=1)
-        rest = {m: x[m][:, 1:] for m in self.modalities}
-        out, mask = in_front(ends, *join(rest, masks, self.modalities))
+        out, mask = join_first_in_front(x, seen, self.modalities)
         out = self.norm(out)
         pooled = ops.mean(out[:, : len(self.modalities)], axis=1)
         return {"tokens": out, "mask": mask, "pooled": pooled}

@@ -22,8 +22,8 @@ class EarlyTransformerFusion(TransformerFusion):
     of its tokens, (2) the embedded sequence is normalised, then dropped out, as in BERT, (3) [CLS]
     passes BERT's pooler, tanh(W x). So it stands in place of encoders: give it patches, word
     vectors, frames; after encoders of several layers, `late_transformer` says the same with less.
-    Deviations: pre-norm blocks; no pretraining. Absent modalities are represented by their
-    learned tokens.
+    Deviations: pre-norm blocks, as in ViLT; no pretraining. Absent modalities are represented by
+    their learned tokens.
 
     Cost: (8 L + 1) D^2 + M T D weights; 16 L (M T) D^2 + 4 L (M T)^2 D FLOPs. When to use it: when
     the modalities should meet below what their encoders would keep, and there is data for L of 4

@@ -19,10 +19,11 @@ class HierarchicalAttentionFusion(Fusion):
 
     Hierarchical attention (Yang et al. 2016, NAACL, equations 5 to 10: words, then sentences),
     with one attention per modality and then one over them as in Libovicky & Helcl 2017 (arXiv
-    1704.06567, section 3.2). Deviations: no recurrent layers in between, the encoders have them;
-    learned queries u_m and u in place of a decoder's state; every modality begins with one learned
-    token that is always there, so that one of a single vector is weighed too. Absent modalities
-    enter as their learned tokens: b may learn to pass them over. Dropout acts on the s_m.
+    1704.06567, their hierarchical combination). Deviations: no recurrent layers in between, the
+    encoders have them; learned queries u_m and u in place of a decoder's state; every modality
+    begins with one learned token that is always there, so that one of a single vector is weighed
+    too. Absent modalities enter as their learned tokens: b may learn to pass them over. Dropout
+    acts on the s_m.
 
     Cost: (M + 1) D^2 weights; 2 M (T + 1) D^2 FLOPs. When to use it: where a sample's answer is
     in one modality, and a reader wants to see in which (b) and where (a), at little cost.

@@ -17,8 +17,8 @@ class HighwayFusion(Fusion):
 
     Highway layers (Srivastava et al. 2015, arXiv 1505.00387, equation 3) over the fused vector;
     x_m is the masked mean of modality m, an absent one enters as its learned absent vector. The
-    bias of T starts at -2 (section 2.2 of the paper), so that at first the layers carry z on and
-    the fusion is a linear one. pooled = z_L. Dropout acts on z_0.
+    bias of T starts negative (section 2.2 of the paper), at -2, so that at first the layers carry
+    z on and the fusion is a linear one. pooled = z_L. Dropout acts on z_0.
 
     Cost: (M + 2 L) D^2 weights; twice as many FLOPs, and M T D. When to use it: for depth behind
     the concatenation that opens as far as the data ask for it. `gated` gates each modality; this

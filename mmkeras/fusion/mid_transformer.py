@@ -6,7 +6,7 @@ from typing import Any
 from keras import ops
 
 from mmkeras.core import checks, register
-from mmkeras.fusion.sequences import in_front, join, learned
+from mmkeras.fusion.sequences import in_front, join_first_in_front, learned
 from mmkeras.fusion.transformer import TransformerFusion
 
 
@@ -63,15 +63,13 @@ class MidTransformerFusion(TransformerFusion):
 
     def fuse(self, tokens: dict, masks: dict, present: Any, training: bool) -> dict:
         """Attends within, then across."""
-        ends, rest = [], {}
+        streams, seen = {}, {}
         for m in self.modalities:
-            x, mask = in_front(self.cls[m], tokens[m], masks[m])
+            x, seen[m] = in_front(self.cls[m], tokens[m], masks[m])
             for block in self.streams[m]:
-                x = block(x, mask, training=training)
-            ends.append(x[:, :1])
-            rest[m] = x[:, 1:]
-        ends = ops.concatenate(ends, axis=1)
-        x, mask = in_front(ends, *join(rest, masks, self.modalities))
+                x = block(x, seen[m], training=training)
+            streams[m] = x
+        x, mask = join_first_in_front(streams, seen, self.modalities)
         for block in self.joint:
             x = block(x, mask, training=training)
         x = self.norm(x)

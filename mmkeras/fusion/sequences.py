@@ -57,6 +57,13 @@ def join(tokens: dict, masks: dict, names: Sequence[str], types: Any = None) -> 
     return ops.concatenate(parts, axis=1), ops.concatenate([masks[m] for m in names], axis=1)
 
 
+def join_first_in_front(tokens: dict, masks: dict, names: Sequence[str]) -> tuple[Any, Any]:
+    """As `join`, but the first tokens of all the sequences, which are always there, come first."""
+    first = ops.concatenate([tokens[m][:, :1] for m in names], axis=1)
+    rest = {m: tokens[m][:, 1:] for m in names}
+    return in_front(first, *join(rest, {m: masks[m][:, 1:] for m in names}, names))
+
+
 def attend(logits: Any, values: Any, mask: Any) -> Any:
     """Returns sum_t a_t values_t, a = softmax of the logits over the true positions, in float32.
 

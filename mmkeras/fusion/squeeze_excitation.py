@@ -15,12 +15,12 @@ from mmkeras.layers import masked_mean
 class SqueezeExcitationFusion(Fusion):
     """The tokens of m times g_m = 2 sigmoid(W_m z), z = W [x_1; ...; x_M]; pooled = mean_m g_m x_m.
 
-    The multimodal transfer module (MMTM, Joze et al. 2020, arXiv 1911.08670, equations 3 to 5;
-    after squeeze-and-excitation, Hu et al. 2018): x_m, the masked mean, squeezes modality m, z has
+    The multimodal transfer module (MMTM, Joze et al. 2020, arXiv 1911.08670; after
+    squeeze-and-excitation, Hu et al. 2018): x_m, the masked mean, squeezes modality m, z has
     M D / `ratio` channels, and g_m, around one, excites each of its channels at every token. As in
-    MMTM z is linear, and the streams are averaged in the end. Deviations: one module behind the
-    encoders instead of one behind each of their stages; an absent modality enters as its learned
-    absent vector. Dropout acts on z.
+    the equations of MMTM z is linear, and the streams are averaged in the end. Deviations: one
+    module behind the encoders instead of one behind each of their stages; an absent modality enters
+    as its learned absent vector. Dropout acts on z.
 
     Cost: 2 M^2 D^2 / ratio weights; 4 M^2 D^2 / ratio + 2 M T D FLOPs. When to use it: before
     heads that read the tokens, and when one modality tells which features of another matter.

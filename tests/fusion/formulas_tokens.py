@@ -331,7 +331,6 @@ VARIANTS = [
     ("mid_transformer", {"num_layers": 3, "fusion_layer": 2}),
     ("mlp", {"num_layers": 1, "intermediate_dim": 5}),
     ("mult", {"num_layers": 2, "memory_layers": 2, "num_heads": 2}),
-    ("pairwise_cross_attention", {"num_layers": 2, "intermediate_dim": 5}),
     ("perceiver_resampler", {"num_latents": 1, "num_layers": 1}),
     ("q_former", {"num_queries": 2, "cross_every": 1}),
     ("squeeze_excitation", {"ratio": 2}),

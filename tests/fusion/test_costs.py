@@ -97,4 +97,4 @@ def test_costs_are_those_of_the_docstring(name):
     found = sum(math.prod(w.shape) for w in kernels)
     assert found - M * 5 * D == WEIGHTS[name]
     graph = tf.function(lambda x: layer(x), autograph=False).get_concrete_function(inputs).graph
-    assert products(graph) - 2 * M * T * 5 * D == pytest.approx(FLOPS[name], rel=0.04)
+    assert products(graph) - 2 * M * T * 5 * D == pytest.approx(FLOPS[name], rel=0.06)

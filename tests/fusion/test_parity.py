@@ -21,7 +21,7 @@ from tests.layers.formulas import (
     weights_of,
 )
 
-TOLERANCE = 1e-5  # measured: at most 4.5e-6, on values of up to 17
+TOLERANCE = 1e-5  # measured: at most 6.2e-6, on values of up to 19
 
 
 def per_modality(layer, stacked):
