@@ -6,7 +6,7 @@ from typing import Any
 from keras import ops
 
 from mmkeras.core import checks, register
-from mmkeras.fusion.vectors import VectorFusion, power_norm, product
+from mmkeras.fusion.vectors import VectorFusion, power_norm, product, unit_scale
 
 
 @register
@@ -17,14 +17,15 @@ class BlockFusion(VectorFusion):
     form, that is a core tensor of C blocks on the superdiagonal, each of rank R as in `mutan`;
     y_m = W_m x_m + a_m is cut into C chunks y_m,c of width t, x_m is the masked mean and norm
     `power_norm`, per chunk as in the authors' code. Deviations: the product of any number of
-    modalities M >= 1 (two in the paper), and a normalisation with a finite derivative at zero. An
-    absent modality enters as its learned absent vector; where that makes the products of a chunk
-    small the normalisation brings it back to norm 1, so the others still count. Product, sum and
-    norm are computed in float32.
+    modalities M >= 1 (two in the paper), a normalisation with a finite derivative at zero, and
+    the factors of each modality and chunk scaled to a root mean square of 1, which norm takes out
+    again. An absent modality enters as its learned absent vector, which starts near zero: thanks
+    to that scaling it is a constant pattern over the others and does not kill their product.
+    Product, sum and norm are computed in float32.
 
     Weights M ((D + 1) C t + C R (t + 1) t) + (C t + 1) D, FLOPs
-    2 M (D C t + C R t^2) + M C R t + 6 C t + 2 C t D. A product width C t at a C-th of the weights
-    of `mutan`'s core; the strongest of the family in its papers, the one with most to set.
+    2 M (D C t + C R t^2) + 5 M C R t + 6 C t + 2 C t D. A product of width C t at a C-th of the
+    weights of `mutan`'s core; the strongest of the family in its paper, the one with most to set.
 
     Args:
         num_blocks: C.
@@ -66,7 +67,8 @@ class BlockFusion(VectorFusion):
         parts = []
         for m, x in zip(self.modalities, vectors, strict=True):
             chunks = ops.reshape(self.sides[m](x), (-1, count, dim))
-            parts.append(ops.einsum("bct,ctk->bck", chunks, self.cores[m]) + self.shifts[m])
+            factor = ops.einsum("bct,ctk->bck", chunks, self.cores[m]) + self.shifts[m]
+            parts.append(unit_scale(factor))
         z = ops.reshape(product(parts), (-1, count, self.rank, dim))
         z = ops.reshape(power_norm(ops.sum(z, axis=2)), (-1, count * dim))
         return self.out(self.drop(z, training=training))

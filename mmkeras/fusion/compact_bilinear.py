@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from mmkeras.core import checks, register
-from mmkeras.fusion.vectors import VectorFusion, power_norm
+from mmkeras.fusion.vectors import VectorFusion, power_norm, unit_scale
 
 
 @register
@@ -20,9 +20,10 @@ class CompactBilinearFusion(VectorFusion):
     computed as the product of their Fourier transforms; norm is `power_norm`: signed square root,
     then l2. x_m is the masked mean. Hashes and signs are drawn from `seed` and are weights that do
     not train, so that they are saved. Deviations: any number of modalities M >= 1 (two in the
-    paper), N is 8 D by default as 16000 is to 2048 there, and a normalisation with a finite
-    derivative at zero. An absent modality enters as its learned absent vector; where that makes
-    the convolution small the normalisation brings it back to norm 1, so the others still count.
+    paper), N is 8 D by default as 16000 is to 2048 there, a normalisation with a finite derivative
+    at zero, and each x_m scaled to a root mean square of 1, which norm takes out again. An absent
+    modality enters as its learned absent vector, which starts near zero: thanks to that scaling it
+    is a constant pattern over the others and does not kill their product.
     Sketch, transforms and norm are computed in float32 under every policy.
 
     Weights (N + 1) D that train and 2 M D that do not, FLOPs 2 M D N + 5 (M + 1) N log2 N +
@@ -83,7 +84,7 @@ class CompactBilinearFusion(VectorFusion):
         real, imaginary = None, None
         for m, x in zip(self.modalities, vectors, strict=True):
             matrix = ops.one_hot(self.hashes[m], self.sketch_dim) * self.signs[m][:, None]
-            a, b = ops.rfft(ops.matmul(ops.cast(x, "float32"), matrix))  # (B, N / 2 + 1) each
+            a, b = ops.rfft(ops.matmul(unit_scale(x), matrix))  # (B, N / 2 + 1) each
             if real is not None:
                 a, b = real * a - imaginary * b, real * b + imaginary * a
             real, imaginary = a, b

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmkeras.core import checks, register
-from mmkeras.fusion.vectors import VectorFusion, power_norm, product, sum_pool
+from mmkeras.fusion.vectors import VectorFusion, power_norm, product, sum_pool, unit_scale
 
 
 @register
@@ -15,12 +15,13 @@ class MFBFusion(VectorFusion):
     each of the N outputs of the pooling sums k neighbours of the elementwise product, a bilinear
     form of rank k; norm is `power_norm`: signed square root, then l2. x_m is the masked mean.
     Deviations: the product of any number of modalities M >= 1 (two in the paper), biases, the map
-    W to the common width, dropout after the normalisation instead of before the pooling, and a
-    normalisation with a finite derivative at zero. An absent modality enters as its learned
-    absent vector; where that makes the product small the normalisation brings it back to norm 1,
-    so the others still count. Product and norm are computed in float32.
+    W to the common width, dropout after the normalisation instead of before the pooling, a
+    normalisation with a finite derivative at zero, and each u_m scaled to a root mean square of 1,
+    a factor that norm takes out again. An absent modality enters as its learned absent vector,
+    which starts near zero: thanks to that scaling it is a constant pattern over the others and
+    does not kill their product. Product and norm are computed in float32.
 
-    With N = pool_dim: weights M (D + 1) k N + (N + 1) D, FLOPs 2 M D k N + M k N + 6 N + 2 N D.
+    With N = pool_dim: weights M (D + 1) k N + (N + 1) D, FLOPs 2 M D k N + 4 M k N + 6 N + 2 N D.
     Where `mlb` underfits: k product terms per output.
 
     Args:
@@ -52,7 +53,8 @@ class MFBFusion(VectorFusion):
 
     def join(self, vectors: list, training: bool) -> Any:
         """Multiplies, pools and normalises."""
-        z = product(self.wide[m](x) for m, x in zip(self.modalities, vectors, strict=True))
+        named = zip(self.modalities, vectors, strict=True)
+        z = product(unit_scale(self.wide[m](x)) for m, x in named)
         z = power_norm(sum_pool(z, self.factors))
         return self.out(self.drop(z, training=training))
 

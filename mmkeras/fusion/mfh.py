@@ -6,7 +6,7 @@ from typing import Any
 from keras import ops
 
 from mmkeras.core import checks, register
-from mmkeras.fusion.vectors import VectorFusion, power_norm, product, sum_pool
+from mmkeras.fusion.vectors import VectorFusion, power_norm, product, sum_pool, unit_scale
 
 
 @register
@@ -17,12 +17,13 @@ class MFHFusion(VectorFusion):
     p blocks of `mfb` whose products are handed on, so that block i is a form of order i in
     each modality; e^0 = 1, u_m^i = U_m^i x_m + c_m^i of width k N, norm is `power_norm`, x_m the
     masked mean. Deviations: as of `mfb` (any number of modalities M >= 1, biases, the map W,
-    dropout after the normalisation, which has a finite derivative at zero). An absent modality
-    enters as its learned absent vector; each block is brought back to norm 1, so a small product
-    is not killed. Products and norms are computed in float32.
+    dropout after the normalisation, which has a finite derivative at zero, each u_m^i scaled to a
+    root mean square of 1, which norm takes out again). An absent modality enters as its learned
+    absent vector, thanks to that scaling a constant pattern over the others that does not kill
+    their product. Products and norms are computed in float32.
 
     With N = pool_dim: weights p M (D + 1) k N + (p N + 1) D, FLOPs
-    p (2 M D k N + (M + 1) k N + 6 N) + 2 p N D. Where `mfb` underfits: p = 1 is `mfb`.
+    p (2 M D k N + (4 M + 1) k N + 6 N) + 2 p N D. Where `mfb` underfits: p = 1 is `mfb`.
 
     Args:
         num_blocks: p.
@@ -61,7 +62,7 @@ class MFHFusion(VectorFusion):
         """Runs the cascade."""
         before, blocks = [], []
         for wide in self.wide:
-            maps = [wide[m](x) for m, x in zip(self.modalities, vectors, strict=True)]
+            maps = [unit_scale(wide[m](x)) for m, x in zip(self.modalities, vectors, strict=True)]
             before = [product([*before, *maps])]
             blocks.append(power_norm(sum_pool(before[0], self.factors)))
         return self.out(self.drop(ops.concatenate(blocks, axis=1), training=training))

@@ -5,8 +5,6 @@ import numpy as np
 from tests.fusion.formulas import means, projected
 from tests.layers.formulas import dense, gelu, masked_mean, softmax, under
 
-SMALL = 1e-3
-
 
 def one_token(pooled):
     mask = np.ones((len(pooled), 1), bool)
@@ -14,9 +12,14 @@ def one_token(pooled):
 
 
 def power_norm(x):
-    """A signed square root and a division by the length, both softened by 1e-3."""
-    root = np.sign(x) * np.abs(x) / np.sqrt(np.abs(x) + SMALL)
-    return root / np.sqrt(np.linalg.norm(root, axis=-1, keepdims=True) ** 2 + SMALL)
+    """A signed square root and a division by the length, both soft near zero."""
+    root = x / (x**2 + 0.01**2) ** 0.25
+    return root / np.sqrt(np.linalg.norm(root, axis=-1, keepdims=True) ** 2 + 1e-3)
+
+
+def unit_scale(x):
+    """A division by the root of the mean square, softened as well."""
+    return x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + 1e-3)
 
 
 def tensor_fusion(layer, inputs, w):
@@ -53,9 +56,9 @@ def low_rank(layer, inputs, w):
 
 
 def hadamard(layer, inputs, w, name):
-    """u_1 * ... * u_M of the maps of that name."""
+    """u_1 * ... * u_M of the maps of that name, each scaled to one size."""
     x = means(layer, inputs, w)
-    maps = [dense(x[m], under(w, f"{m}_{name}")) for m in layer.modalities]
+    maps = [unit_scale(dense(x[m], under(w, f"{m}_{name}"))) for m in layer.modalities]
     return np.prod(np.stack(maps), axis=0)
 
 
@@ -105,13 +108,13 @@ def block(layer, inputs, w):
     dim, chunks = layer.block_dim, []
     y = {m: dense(x[m], under(w, f"{m}_side")) for m in layer.modalities}
     for c in range(layer.num_blocks):
+        factors = [
+            unit_scale(y[m][:, c * dim : (c + 1) * dim] @ w[f"{m}_core"][c] + w[f"{m}_shift"][c])
+            for m in layer.modalities
+        ]
         z = 0.0
         for r in range(layer.rank):
-            part, term = slice(r * dim, (r + 1) * dim), 1.0
-            for m in layer.modalities:
-                core, shift = w[f"{m}_core"][c][:, part], w[f"{m}_shift"][c][part]
-                term = term * (y[m][:, c * dim : (c + 1) * dim] @ core + shift)
-            z = z + term
+            z = z + np.prod([f[:, r * dim : (r + 1) * dim] for f in factors], axis=0)
         chunks.append(power_norm(z))
     return one_token(dense(np.concatenate(chunks, axis=1), under(w, "out")))
 
@@ -119,6 +122,7 @@ def block(layer, inputs, w):
 def compact_bilinear(layer, inputs, w):
     """The count sketch of the outer product itself: no convolution and no Fourier transform."""
     x = means(layer, inputs, w)
+    x = {m: unit_scale(v) for m, v in x.items()}
     batch, dim, size = len(next(iter(x.values()))), layer.hidden_dim, layer.sketch_dim
     z = np.zeros((batch, size))
     for index in np.ndindex(*[dim] * len(layer.modalities)):
