@@ -8,7 +8,7 @@ the variance (4 components); recordings are cut or padded to one second and get 
 -5 dB SNR over the whole second, drawn per row (this reading of the recipe gives the reference
 perceptron of the set its published accuracy on recordings; noise on the spoken part alone is
 harder). Rows: picture
-only, recording only, every fusion of `mmkeras.fusion.FUSIONS`, the majority digit; each fusion
+only, recording only, six fusions, the majority digit; each fusion
 also with one modality missing in half of the test rows, and the default fusion once more trained
 with a modality missing in 30 % of the training rows. Chosen on the validation pairs.
 
@@ -29,7 +29,7 @@ import numpy as np
 import mmkeras as mk
 from experiments import common, official
 
-EPOCHS, BATCH, RATE = 2, 128, 2e-3
+RECIPE = {"epochs": 2, "batch": 128, "rate": 2e-3, "weight_decay": 1e-2}
 SNR_DB, VARIANCE = -5.0, 0.25
 IMAGE = mk.Image(size=14, channels=1)  # four components leave nothing finer
 AUDIO = mk.Audio(
@@ -43,6 +43,14 @@ AUDIO = mk.Audio(
 ENCODERS = {
     "image": {"name": "cnn", "filters": (16, 32, 48)},
     "audio": {"name": "cnn", "filters": (16, 32, 64), "dropout": 0.2},
+}
+BOTH = ("image", "audio")
+FUSIONS = ("concatenation", "cross_attention", "film", "gated", "late_transformer", "weighted_sum")
+ROWS = {
+    "image_only": (("image",), "concatenation"),
+    "audio_only": (("audio",), "concatenation"),
+    **{fusion: (BOTH, fusion) for fusion in FUSIONS},
+    "late_transformer_dropped": (BOTH, "late_transformer"),
 }
 MNIST = {"train": "train", "val": "train", "test": "t10k-first5000"}
 
@@ -139,49 +147,20 @@ def some_dropped(data: mk.data.Data, seed: int) -> mk.data.Data:
     return data.without("train", "audio", order[part : 2 * part])
 
 
-def measure(data: mk.data.Data, fusion: str, folder: Path, seed: int, epochs: int) -> dict:
-    """Trains one row with one seed and evaluates its last epoch."""
-    mk.training.seed(seed)
-    model = mk.assemble(
-        data.modalities,
-        {name: ENCODERS[name] for name in data.modalities},
-        fusion,
-        {"digit": mk.heads.Classifier(data.classes)},
-        dropout=0.1,
-    )
-    common.fit(
-        model,
-        data,
-        folder,
-        epochs=epochs,
-        batch=BATCH,
-        rate=RATE,
-        weight_decay=1e-2,
-        samples=seed == 0,
-    )
-    values = {
-        "accuracy/val": common.accuracy(model, data.valid(500), "digit"),
-        "accuracy/test": common.accuracy(model, data.test(500), "digit"),
-    }
+def evaluate(model: keras.Model, data: mk.data.Data) -> dict[str, float]:
+    """Returns the accuracies of a model, with half of each modality missing too."""
+    parts = {"val": data.valid(500), "test": data.test(500)}
     if len(data.modalities) > 1:
         for name in data.modalities:
-            part = half_missing(data, name).test(500)
-            values[f"accuracy/test, half of {name} missing"] = common.accuracy(model, part, "digit")
-    return {"parameters": model.count_params(), "values": values}
+            parts[f"test, half of {name} missing"] = half_missing(data, name).test(500)
+    return {f"accuracy/{k}": common.accuracy(model, part, "digit") for k, part in parts.items()}
 
 
 def main() -> None:
     """Runs every row and seed, exports the best fusion of the validation, writes result.json."""
-    both = ("image", "audio")
-    rows = {
-        "image_only": (("image",), "concatenation"),
-        "audio_only": (("audio",), "concatenation"),
-    }
-    rows |= {fusion: (both, fusion) for fusion in mk.fusion.FUSIONS}
-    rows["late_transformer_dropped"] = (both, "late_transformer")
     args = common.arguments(
         __doc__,
-        rows={"default": ",".join(rows), "help": "which rows"},
+        rows={"default": ",".join(ROWS), "help": "which rows"},
         download={"action": "store_true", "help": "fetch the official files into --data first"},
     )
     folder = Path(args.data)
@@ -189,26 +168,28 @@ def main() -> None:
         official.av_digits(folder)
     splits = load(folder, args.quick)
     results = common.Results("av_digits", args)
-    best = (-1.0, None)
-    for name in args.rows.split(","):
-        names, fusion = rows[name]
+
+    def measure(row: str, seed: int, out: Path) -> dict:
+        """Trains one row with one seed and evaluates its last epoch."""
+        names, fusion = ROWS[row]
         data = table(splits, names, 0)
-        for seed in args.seeds:
-            part = some_dropped(data, seed) if name.endswith("_dropped") else data
+        data = some_dropped(data, seed) if row.endswith("_dropped") else data
+        mk.training.seed(seed)
+        model = mk.assemble(
+            data.modalities,
+            {name: ENCODERS[name] for name in names},
+            fusion,
+            {"digit": mk.heads.Classifier(data.classes)},
+            dropout=0.1,
+        )
+        common.fit(model, data, out, common.recipe(args, **RECIPE), samples=seed == 0)
+        return {"parameters": model.count_params(), "values": evaluate(model, data)}
 
-            def run(out: Path, part=part, fusion=fusion, seed=seed) -> dict:
-                return measure(part, fusion, out, seed, 1 if args.quick else EPOCHS)
-
-            score = results.run(name, seed, run)["values"]["accuracy/val"]
-            if names == both and score > best[0]:
-                best = (score, f"{name}-{seed}")
-    data = table(splits, both, 0)
-    truth = {split: held.truth["digit"] for split, held in data.splits.items()}
-    results.add("majority", "accuracy/test", common.majority(truth["test"], truth["train"]), 0)
-    if best[1] is not None:
-        model = keras.models.load_model(results.parts / best[1] / "last.keras")
-        rows_shown = np.linspace(0, len(truth["test"]) - 1, 200).astype(int)
-        common.export(model, data, args.out, "test", rows_shown)
+    best = results.sweep(args, measure, "accuracy/val", lambda row: ROWS[row][0] == BOTH)
+    data = table(splits, BOTH, 0)
+    results.majority(data, "digit", "accuracy/test", "test")
+    shown = np.linspace(0, len(data.splits["test"]) - 1, 200).astype(int)
+    common.export(best, data, args.out, "test", shown)
     results.save()
 
 

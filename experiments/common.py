@@ -6,8 +6,9 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -47,6 +48,11 @@ def arguments(doc: str, **more: dict) -> argparse.Namespace:
     args.out = Path(args.out)
     args.out.mkdir(parents=True, exist_ok=True)
     return args
+
+
+def recipe(args: argparse.Namespace, **values: Any) -> dict[str, Any]:
+    """Returns what `fit` takes; one epoch with --quick."""
+    return {**values, "epochs": 1} if args.quick else values
 
 
 def interval(values: list[float]) -> list[float]:
@@ -96,6 +102,40 @@ class Results:
             self.add(row, key, value, measured["parameters"])
         return measured
 
+    def sweep(
+        self,
+        args: argparse.Namespace,
+        measure: Callable[[str, int, Path], dict],
+        best_of: str,
+        among: Callable[[str], bool] = bool,
+    ) -> Path | None:
+        """Measures every row of `--rows` with every seed; returns the folder of the best run.
+
+        Args:
+            args: what `arguments` returned.
+            measure: (row, seed, folder) -> as for `run`.
+            best_of: "metric/split" by which a run is the best.
+            among: which rows compete for it.
+        """
+        best: tuple[float, Path | None] = (-1.0, None)
+        for row in args.rows.split(","):
+            for seed in args.seeds:
+
+                def work(folder: Path, row=row, seed=seed) -> dict:
+                    return measure(row, seed, folder)
+
+                score = self.run(row, seed, work)["values"][best_of]
+                if among(row) and score > best[0]:
+                    best = (score, self.parts / f"{row}-{seed}")
+        return best[1]
+
+    def majority(
+        self, data: mk.data.Data, head: str, key: str = "accuracy/val", split: str = "valid"
+    ) -> None:
+        """Adds the row "majority": always the commonest class of the training rows."""
+        truth = {name: held.truth[head] for name, held in data.splits.items()}
+        self.add("majority", key, majority(truth[split], truth["train"]), 0)
+
     def add(self, row: str, key: str, value: float, parameters: int) -> None:
         """Adds one seed's value of "metric/split" to a row."""
         metric, split = key.split("/")
@@ -132,12 +172,9 @@ def fit(
     model: keras.Model,
     data: mk.data.Data,
     folder: Path,
+    recipe: Mapping[str, Any],
     *,
-    epochs: int,
-    batch: int,
-    rate: float,
-    weight_decay: float,
-    samples: bool,
+    samples: bool = False,
     mix: dict | None = None,
 ) -> None:
     """Trains with AdamW, 5 % warm-up, cosine decay and clipping; saves the last model.
@@ -146,17 +183,19 @@ def fit(
         model: assembled.
         data: with a validation split.
         folder: of the run.
-        epochs, batch: of the training.
-        rate: the highest learning rate.
-        weight_decay: of all weights.
+        recipe: `epochs`, `batch`, `rate` (the highest learning rate), `weight_decay` (of all
+            weights); with `ema`, the model ends with this moving average of its weights.
         samples: whether TensorBoard gets samples of the validation rows.
         mix: MixUp or CutMix, as of `data.train`.
     """
+    batch, epochs = recipe["batch"], recipe["epochs"]
     steps = epochs * (len(data.splits["train"]) // batch)
     schedule = keras.optimizers.schedules.CosineDecay(
-        0.0, steps, warmup_target=rate, warmup_steps=steps // 20
+        0.0, steps, warmup_target=recipe["rate"], warmup_steps=steps // 20
     )
-    model.compile(keras.optimizers.AdamW(schedule, weight_decay=weight_decay), clip_norm=1.0)
+    average = {"use_ema": True, "ema_momentum": recipe["ema"]} if "ema" in recipe else {}
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=recipe["weight_decay"], **average)
+    model.compile(optimizer, clip_norm=1.0)
     model.fit(
         data.train(batch, mix=mix),
         validation_data=data.valid(256),
@@ -183,13 +222,22 @@ def majority(truth: np.ndarray, reference: np.ndarray) -> float:
 
 
 def export(
-    model: keras.Model, data: mk.data.Data, out: Path, split: str, rows: np.ndarray
-) -> dict[str, float]:
-    """Exports to `out/export/1` (anew), checks parity on rows of a split, and keeps the result."""
-    folder = out / "export" / "1"
+    run: Path | None, data: mk.data.Data, out: Path, split: str, rows: np.ndarray
+) -> keras.Model | None:
+    """Exports a run's last model to `out/export/1` (anew) and keeps its parity with Keras.
+
+    Args:
+        run: folder of the run; None does nothing.
+        data: what it was trained on.
+        out: of the experiment.
+        split, rows: where parity is measured.
+    """
+    if run is None:
+        return None
+    model, folder = keras.models.load_model(run / "last.keras"), out / "export" / "1"
     shutil.rmtree(folder, ignore_errors=True)
     mk.export.saved_model(model, data.modalities, folder)
     parity = mk.export.check_parity(model, data.modalities, folder, data.raw(split, rows))
     print(f"SavedModel against Keras on {len(rows)} rows of {split}, largest difference: {parity}")
     write(out / "parity.json", {"rows": len(rows), "largest_absolute_difference": parity})
-    return parity
+    return model

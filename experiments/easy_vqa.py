@@ -14,14 +14,13 @@ DIR holds `images.zip` (train/{id}.png, test/{id}.png), `train_questions.json` a
 import json
 from pathlib import Path
 
-import keras
 import numpy as np
 
 import mmkeras as mk
 from experiments import common, official
 
 BUDGET = 136_000
-EPOCHS, BATCH, RATE = 8, 64, 2e-3
+RECIPE = {"epochs": 8, "batch": 64, "rate": 2e-3, "weight_decay": 1e-3}
 IMAGE, QUESTION = mk.Image(size=64), mk.Text(length=12)
 ROWS = {
     "film": {
@@ -70,33 +69,6 @@ def load(folder: Path, modalities: dict, *, tune: bool, quick: bool, seed: int) 
     ).cache()
 
 
-def measure(row: dict, data: mk.data.Data, folder: Path, seed: int, epochs: int) -> dict:
-    """Trains one row with one seed; the last epoch's model is the result."""
-    mk.training.seed(seed)
-    model = mk.assemble(
-        data.modalities,
-        row["encoders"],
-        row["fusion"],
-        {"answer": mk.heads.Classifier(data.classes)},
-    )
-    if model.count_params() > BUDGET:
-        raise ValueError(f"{model.count_params()} parameters pass the budget of {BUDGET}.")
-    common.fit(
-        model,
-        data,
-        folder,
-        epochs=epochs,
-        batch=BATCH,
-        rate=RATE,
-        weight_decay=1e-3,
-        samples=seed == 0,
-    )
-    return {
-        "parameters": model.count_params(),
-        "values": {"accuracy/test": common.accuracy(model, data.valid(256), "answer")},
-    }
-
-
 def main() -> None:
     """Runs every row and seed, exports the best seed of the fusion, writes result.json."""
     args = common.arguments(
@@ -109,26 +81,27 @@ def main() -> None:
     if args.download:
         official.easy_vqa(folder)
     results = common.Results("easy_vqa", args)
-    best = (0.0, None, None)
-    for name in args.rows.split(","):
-        for seed in args.seeds:
-            row = ROWS[name]
-            data = load(folder, row["modalities"], tune=args.tune, quick=args.quick, seed=seed)
-            done = results.run(
-                name,
-                seed,
-                lambda out, row=row, data=data, seed=seed: measure(
-                    row, data, out, seed, 1 if args.quick else EPOCHS
-                ),
-            )
-            score = done["values"]["accuracy/test"]
-            if name == "film" and score > best[0]:
-                best = (score, seed, data)
-    train, test = data.splits["train"].truth["answer"], data.splits["valid"].truth["answer"]
-    results.add("majority", "accuracy/test", common.majority(test, train), 0)
-    if best[1] is not None:
-        model = keras.models.load_model(results.parts / f"film-{best[1]}" / "last.keras")
-        common.export(model, best[2], args.out, "valid", np.arange(0, len(test), 97)[:32])
+
+    def read(row: str, seed: int) -> mk.data.Data:
+        return load(folder, ROWS[row]["modalities"], tune=args.tune, quick=args.quick, seed=seed)
+
+    def measure(row: str, seed: int, out: Path) -> dict:
+        """Trains one row with one seed; the last epoch's model is the result."""
+        data = read(row, seed)
+        mk.training.seed(seed)
+        heads = {"answer": mk.heads.Classifier(data.classes)}
+        model = mk.assemble(data.modalities, ROWS[row]["encoders"], ROWS[row]["fusion"], heads)
+        if model.count_params() > BUDGET:
+            raise ValueError(f"{model.count_params()} parameters pass the budget of {BUDGET}.")
+        common.fit(model, data, out, common.recipe(args, **RECIPE), samples=seed == 0)
+        accuracy = common.accuracy(model, data.valid(256), "answer")
+        return {"parameters": model.count_params(), "values": {"accuracy/test": accuracy}}
+
+    best = results.sweep(args, measure, "accuracy/test", lambda row: row == "film")
+    data = read("film", 0)
+    results.majority(data, "answer", "accuracy/test")
+    shown = np.arange(0, len(data.splits["valid"]), 97)[:32]
+    common.export(best, data, args.out, "valid", shown)
     results.save()
 
 

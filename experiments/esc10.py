@@ -17,13 +17,12 @@ import wave
 import zipfile
 from pathlib import Path
 
-import keras
 import numpy as np
 
 import mmkeras as mk
 from experiments import common
 
-EPOCHS, BATCH, RATE = 60, 16, 3e-3
+RECIPE = {"epochs": 60, "batch": 16, "rate": 3e-3, "weight_decay": 1e-2}
 RATE_HZ, SECONDS = 22_050, 5.0
 AUGMENT = {
     "time_shift": {"seconds": 0.5},
@@ -120,38 +119,6 @@ def without(parts: dict, held_out: str, features: str, seed: int) -> mk.data.Dat
     return data.cache()
 
 
-def measure(
-    parts: dict, held_out: list[str], row: tuple[str, str], folder: Path, seed: int, epochs: int
-) -> dict:
-    """Trains one row with one seed, once for every fold that is left out."""
-    features, encoder = row
-    values = {}
-    for fold in held_out:
-        data = without(parts, fold, features, seed)
-        mk.training.seed(seed)
-        model = mk.assemble(
-            data.modalities,
-            {"sound": ENCODERS[encoder]},
-            "concatenation",
-            {"label": mk.heads.Classifier(data.classes)},
-            dropout=0.3,
-        )
-        common.fit(
-            model,
-            data,
-            folder / f"fold{fold}",
-            epochs=epochs,
-            batch=BATCH,
-            rate=RATE,
-            weight_decay=1e-2,
-            samples=False,
-            mix=MIX,
-        )
-        values[f"accuracy/fold {fold}"] = common.accuracy(model, data.valid(80), "label")
-    values["accuracy/mean"] = float(np.mean(list(values.values())))
-    return {"parameters": model.count_params(), "values": values}
-
-
 def main() -> None:
     """Runs every row and seed, exports the best, writes result.json."""
     args = common.arguments(
@@ -162,25 +129,32 @@ def main() -> None:
     parts = folds(Path(args.data), convert(Path(args.data), args.out / "wav"), args.quick)
     chosen = list(parts)[-1:] if args.quick or args.tune else list(parts)
     results = common.Results("esc10", args)
-    best = (-1.0, None, None)
-    for name in args.rows.split(","):
-        for seed in args.seeds:
 
-            def run(out: Path, name=name, seed=seed) -> dict:
-                epochs = 1 if args.quick else EPOCHS
-                return measure(parts, chosen, ROWS[name], out, seed, epochs)
+    def measure(row: str, seed: int, folder: Path) -> dict:
+        """Trains one row with one seed, once for every fold that is left out."""
+        features, encoder = ROWS[row]
+        values = {}
+        for fold in chosen:
+            data = without(parts, fold, features, seed)
+            mk.training.seed(seed)
+            model = mk.assemble(
+                data.modalities,
+                {"sound": ENCODERS[encoder]},
+                "concatenation",
+                {"label": mk.heads.Classifier(data.classes)},
+                dropout=0.3,
+            )
+            common.fit(model, data, folder / f"fold{fold}", common.recipe(args, **RECIPE), mix=MIX)
+            values[f"accuracy/fold {fold}"] = common.accuracy(model, data.valid(80), "label")
+        values["accuracy/mean"] = float(np.mean(list(values.values())))
+        return {"parameters": model.count_params(), "values": values}
 
-            score = results.run(name, seed, run)["values"]["accuracy/mean"]
-            if score > best[0]:
-                best = (score, name, seed)
-    fold = chosen[-1]
-    data = without(parts, fold, ROWS[best[1]][0], best[2])
-    truth = {split: held.truth["label"] for split, held in data.splits.items()}
-    results.add("majority", "accuracy/mean", common.majority(truth["valid"], truth["train"]), 0)
-    model = keras.models.load_model(
-        results.parts / f"{best[1]}-{best[2]}" / f"fold{fold}" / "last.keras"
-    )
-    common.export(model, data, args.out, "valid", np.arange(min(16, len(truth["valid"]))))
+    best = results.sweep(args, measure, "accuracy/mean")
+    row, seed = best.name.rsplit("-", 1)
+    data = without(parts, chosen[-1], ROWS[row][0], int(seed))
+    results.majority(data, "label", "accuracy/mean")
+    shown = np.arange(min(16, len(data.splits["valid"])))
+    common.export(best / f"fold{chosen[-1]}", data, args.out, "valid", shown)
     results.save()
 
 

@@ -13,13 +13,12 @@ coarse_id, coarse_name) and `images_train_val.zip`, the pictures by these files.
 import csv
 from pathlib import Path
 
-import keras
 import numpy as np
 
 import mmkeras as mk
 from experiments import common
 
-EPOCHS, BATCH, RATE = 40, 32, 2e-3
+RECIPE = {"epochs": 40, "batch": 32, "rate": 2e-3, "weight_decay": 5e-2}
 IMAGE = mk.Image(
     size=64,
     augment={
@@ -62,51 +61,30 @@ def load(folder: Path, quick: bool, seed: int) -> mk.data.Data:
     )
 
 
-def measure(data: mk.data.Data, encoder: dict, folder: Path, seed: int, epochs: int) -> dict:
-    """Trains one row with one seed; the last epoch's model is the result."""
-    mk.training.seed(seed)
-    heads = {n: mk.heads.Classifier(t.classes, dropout=0.1) for n, t in data.targets.items()}
-    model = mk.assemble(
-        data.modalities, {"image": encoder}, "concatenation", heads, hidden_dim=128, dropout=0.1
-    )
-    common.fit(
-        model,
-        data,
-        folder,
-        epochs=epochs,
-        batch=BATCH,
-        rate=RATE,
-        weight_decay=5e-2,
-        samples=seed == 0,
-    )
-    values = {
-        f"{head} accuracy/val": common.accuracy(model, data.valid(148), head) for head in heads
-    }
-    return {"parameters": model.count_params(), "values": values}
-
-
 def main() -> None:
     """Runs every row and seed, exports the best, writes result.json."""
     args = common.arguments(__doc__, rows={"default": ",".join(ENCODERS), "help": "which rows"})
-    data = load(Path(args.data), args.quick, 0)
     results = common.Results("grocery", args)
-    best = (-1.0, None)
-    for name in args.rows.split(","):
-        for seed in args.seeds:
-            part = load(Path(args.data), args.quick, seed)
 
-            def run(out: Path, name=name, seed=seed, part=part) -> dict:
-                return measure(part, ENCODERS[name], out, seed, 1 if args.quick else EPOCHS)
+    def measure(row: str, seed: int, folder: Path) -> dict:
+        """Trains one row with one seed; the last epoch's model is the result."""
+        data = load(Path(args.data), args.quick, seed)
+        mk.training.seed(seed)
+        heads = {n: mk.heads.Classifier(t.classes, dropout=0.1) for n, t in data.targets.items()}
+        encoders = {"image": ENCODERS[row]}
+        model = mk.assemble(
+            data.modalities, encoders, "concatenation", heads, hidden_dim=128, dropout=0.1
+        )
+        common.fit(model, data, folder, common.recipe(args, **RECIPE), samples=seed == 0)
+        valid = data.valid(148)
+        values = {f"{head} accuracy/val": common.accuracy(model, valid, head) for head in heads}
+        return {"parameters": model.count_params(), "values": values}
 
-            score = results.run(name, seed, run)["values"]["fine accuracy/val"]
-            if score > best[0]:
-                best = (score, f"{name}-{seed}")
+    best = results.sweep(args, measure, "fine accuracy/val")
+    data = load(Path(args.data), args.quick, 0)
     for head in data.targets:
-        truth = {split: held.truth[head] for split, held in data.splits.items()}
-        share = common.majority(truth["valid"], truth["train"])
-        results.add("majority", f"{head} accuracy/val", share, 0)
-    model = keras.models.load_model(results.parts / best[1] / "last.keras")
-    common.export(model, data, args.out, "valid", np.arange(32))
+        results.majority(data, head, f"{head} accuracy/val")
+    common.export(best, data, args.out, "valid", np.arange(32))
     results.save()
 
 

@@ -12,13 +12,12 @@ mor (N, 6), label (N,).
 
 from pathlib import Path
 
-import keras
 import numpy as np
 
 import mmkeras as mk
 from experiments import common
 
-EPOCHS, BATCH, RATE = 25, 32, 2e-3
+RECIPE = {"epochs": 25, "batch": 32, "rate": 2e-3, "weight_decay": 1e-2}
 VIEWS = {"fou": 76, "fac": 216, "kar": 64, "zer": 47, "mor": 6}
 IMAGE = mk.Image(size=(16, 15), channels=1, augment={"translate": {"fraction": 0.06}})
 SPECS = {
@@ -67,53 +66,32 @@ def table(splits: dict, names: tuple[str, ...], seed: int) -> mk.data.Data:
     return mk.data.table(splits["train"], specs, "digit", valid=splits["val"], seed=seed)
 
 
-def measure(data: mk.data.Data, folder: Path, seed: int, epochs: int) -> dict:
-    """Trains one row with one seed and evaluates its last epoch."""
-    mk.training.seed(seed)
-    model = mk.assemble(
-        data.modalities,
-        {name: ENCODERS[name] for name in data.modalities},
-        "weighted_sum",
-        {"digit": mk.heads.Classifier(data.classes)},
-        dropout=0.3,
-    )
-    common.fit(
-        model,
-        data,
-        folder,
-        epochs=epochs,
-        batch=BATCH,
-        rate=RATE,
-        weight_decay=1e-2,
-        samples=seed == 0,
-    )
-    accuracy = common.accuracy(model, data.valid(300), "digit")
-    return {"parameters": model.count_params(), "values": {"accuracy/val": accuracy}}
-
-
 def main() -> None:
     """Runs every row and seed, exports the best of all views, writes result.json."""
     rows = {"default": ",".join(ROWS), "help": "which rows"}
     args = common.arguments(__doc__, rows=rows)
     splits = load(Path(args.data), args.quick)
     results = common.Results("mfeat", args)
-    best = (-1.0, None)
-    for name in args.rows.split(","):
-        for seed in args.seeds:
-            data = table(splits, ROWS[name], seed).cache()
 
-            def run(out: Path, data=data, seed=seed) -> dict:
-                return measure(data, out, seed, 1 if args.quick else EPOCHS)
+    def measure(row: str, seed: int, folder: Path) -> dict:
+        """Trains one row with one seed and evaluates its last epoch."""
+        data = table(splits, ROWS[row], seed).cache()
+        mk.training.seed(seed)
+        model = mk.assemble(
+            data.modalities,
+            {name: ENCODERS[name] for name in data.modalities},
+            "weighted_sum",
+            {"digit": mk.heads.Classifier(data.classes)},
+            dropout=0.3,
+        )
+        common.fit(model, data, folder, common.recipe(args, **RECIPE), samples=seed == 0)
+        accuracy = common.accuracy(model, data.valid(300), "digit")
+        return {"parameters": model.count_params(), "values": {"accuracy/val": accuracy}}
 
-            score = results.run(name, seed, run)["values"]["accuracy/val"]
-            if name == "all" and score > best[0]:
-                best = (score, f"{name}-{seed}")
+    best = results.sweep(args, measure, "accuracy/val", lambda row: row == "all")
     data = table(splits, ROWS["all"], 0)
-    truth = {split: held.truth["digit"] for split, held in data.splits.items()}
-    results.add("majority", "accuracy/val", common.majority(truth["valid"], truth["train"]), 0)
-    if best[1] is not None:
-        model = keras.models.load_model(results.parts / best[1] / "last.keras")
-        common.export(model, data, args.out, "valid", np.arange(50))
+    results.majority(data, "digit")
+    common.export(best, data, args.out, "valid", np.arange(50))
     results.save()
 
 

@@ -2,7 +2,8 @@
 
 `jitter` (`sigma`: deviation of the noise, in units of the decoded values, which are standard
 deviations of their channel when the spec normalises), `scaling` (`sigma` of a factor around 1 per
-channel), `time_warp` (`sigma` of the speed around 1, at `knots` times). The mask stays as it is:
+channel), `rotation` (`sigma` of an angle in radians: three-axis sensors worn a little differently),
+`time_warp` (`sigma` of the speed around 1, at `knots` times). The mask stays as it is:
 only steps that are there are read, and what stands behind the mask is cut off afterwards.
 """
 
@@ -35,6 +36,40 @@ def _scaling(modality: Modality, sigma: float = 0.1) -> Callable:
         return value * (1.0 + sigma * draws.normal(tf.shape(value)[0], 1, modality.channels))
 
     return apply
+
+
+def _rotation(modality: Modality, sigma: float = 0.2) -> Callable:
+    """Turns every three channels, x, y and z of a sensor, by one rotation per sample.
+
+    The rotation vector (axis times angle) has three normal entries of deviation `sigma`; the turn
+    is made in the units of the raw numbers, before they were standardised.
+    """
+    checks.real("sigma", sigma)
+    if modality.channels % 3:
+        raise ValueError(
+            "'rotation' turns channels in threes (x, y, z). Received: a Series of "
+            f"{modality.channels} channels. Leave it out, or declare one Series per sensor."
+        )
+    mean = tf.constant(modality.mean or (0.0,) * modality.channels)
+    scale = tf.constant(modality.scale or (1.0,) * modality.channels)
+
+    def apply(value: Any, mask: Any, draws: Draws) -> Any:
+        turn = _turns(sigma * draws.normal(tf.shape(value)[0], 3))
+        raw = tf.reshape(value * scale + mean, (-1, modality.steps * modality.channels // 3, 3))
+        turned = tf.reshape(tf.matmul(raw, turn, transpose_b=True), tf.shape(value))
+        return (turned - mean) / scale
+
+    return apply
+
+
+def _turns(vectors: Any) -> Any:
+    """Returns the rotation matrices (B, 3, 3) of rotation vectors (B, 3) (Rodrigues' formula)."""
+    angle = tf.norm(vectors, axis=1)[:, None]
+    x, y, z = tf.unstack(tf.math.divide_no_nan(vectors, angle), axis=1)
+    zero = tf.zeros_like(x)
+    cross = tf.reshape(tf.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=1), (-1, 3, 3))
+    sine, cosine = tf.sin(angle)[:, :, None], tf.cos(angle)[:, :, None]
+    return tf.eye(3) + sine * cross + (1.0 - cosine) * tf.matmul(cross, cross)
 
 
 def _time_warp(modality: Modality, sigma: float = 0.2, knots: int = 4) -> Callable:
@@ -82,4 +117,9 @@ def _read(value: Any, mask: Any, time: Any) -> Any:
     return tf.where(total > 0, mixed, value)
 
 
-OPS = {"jitter": _jitter, "scaling": _scaling, "time_warp": _time_warp}
+OPS = {
+    "jitter": _jitter,
+    "scaling": _scaling,
+    "rotation": _rotation,
+    "time_warp": _time_warp,
+}

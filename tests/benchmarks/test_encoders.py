@@ -6,6 +6,7 @@ import pytest
 
 import mmkeras as mk
 from benchmarks import encoders as bench
+from mmkeras.encoders import ENCODERS
 
 IMAGE = mk.Image(size=32)
 
@@ -32,11 +33,16 @@ def test_every_step_of_a_recurrence_counts():
     assert 4 * step < long - short < 1.5 * 4 * step
 
 
+def test_every_encoder_has_a_row():
+    assert set(bench.SPECS) == set(ENCODERS)
+    assert all(name in ENCODERS[kind] for kind, name in bench.OWN)
+
+
 def test_quick_run(tmp_path, capsys):
     result = bench.main(["--out", str(tmp_path), "--quick"])
     assert json.loads((tmp_path / "result.json").read_text())["rows"] == result["rows"]
     named = {row["row"]: row for row in result["rows"]}
-    assert set(named) == {"image cnn", "text lstm", "audio cnn", "vector mlp"}
+    assert set(named) == {f"{kind} {next(iter(family))}" for kind, family in ENCODERS.items()}
     assert all(row["flops"] > 0 and row["ms_batch_32"] > 0 for row in named.values())
     # 3x3 convolutions of 16, 32, 64, 64 filters over 64, 32, 16, 8 squared.
     filters, sides = (3, 16, 32, 64, 64), (64, 32, 16, 8)

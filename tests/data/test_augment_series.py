@@ -64,6 +64,24 @@ def test_jitter_and_scaling_have_their_sigma():
     assert abs(factor[:, 0].std() - 0.2) < 0.02 and np.ptp(factor[0, 0]) > 0
 
 
+def test_rotation_turns_sensors_as_one_in_raw_units(rng):
+    raw = rng.standard_normal((400, T, 6)) * 3 + 2
+    mean, scale = (1.0, -2.0, 0.5, 0.0, 1.0, 9.0), (2.0, 0.5, 1.0, 3.0, 1.5, 4.0)
+    spec = Series(steps=T, channels=6, mean=mean, scale=scale, augment={"rotation": {"sigma": 0.3}})
+    mask = np.ones((400, T), bool)
+    value = ((raw - mean) / scale).astype("float32")
+    out = augmenter(spec)(value, mask, seed(1)).numpy() * scale + mean
+    angles = []
+    for before, after in zip(raw, out, strict=True):
+        sensors = before.reshape(-1, 3), after.reshape(-1, 3)
+        turn = np.linalg.lstsq(*sensors, rcond=None)[0].T  # one matrix for both sensors
+        np.testing.assert_allclose(sensors[0] @ turn.T, sensors[1], atol=1e-4)
+        np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-5)
+        assert np.linalg.det(turn) > 0
+        angles.append(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1)))
+    assert abs(np.sqrt(np.mean(np.square(angles))) - 0.3 * np.sqrt(3)) < 0.03
+
+
 def test_time_warp_is_monotonic_and_keeps_both_ends():
     ramp = np.repeat(np.arange(T, dtype="float32")[None, :, None], 50, axis=0).repeat(C, 2)
     mask = np.ones((50, T), bool)
@@ -100,6 +118,8 @@ def test_wrong_arguments_are_refused():
     ):
         with says(ValueError, f"The augmentation '{op}' must have arguments that it knows"):
             augmenter(spec_of(op, **arguments))
+    with says(ValueError, "'rotation' turns channels in threes", "a Series of 4 channels"):
+        augmenter(Series(steps=T, channels=4, normalize=False, augment={"rotation": {}}))
     with says(ValueError, "Unknown series augmentation 'jiter'", "Did you mean 'jitter'?"):
         spec_of("jiter")
 

@@ -31,7 +31,7 @@ class Series(Modality):
     """
 
     kind: ClassVar[str] = "series"
-    augmentations: ClassVar[tuple[str, ...]] = ("jitter", "scaling", "time_warp")
+    augmentations: ClassVar[tuple[str, ...]] = ("jitter", "scaling", "rotation", "time_warp")
     raw_dtype: ClassVar[str] = "float32"
 
     steps: int = 128
