@@ -183,8 +183,8 @@ def fit(
         model: assembled.
         data: with a validation split.
         folder: of the run.
-        recipe: `epochs`, `batch`, `rate` (the highest learning rate) and `weight_decay` (of all
-            weights).
+        recipe: `epochs`, `batch`, `rate` (the highest learning rate), `weight_decay` (of all
+            weights); with `ema`, the model ends with this moving average of its weights.
         samples: whether TensorBoard gets samples of the validation rows.
         mix: MixUp or CutMix, as of `data.train`.
     """
@@ -193,7 +193,8 @@ def fit(
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, steps, warmup_target=recipe["rate"], warmup_steps=steps // 20
     )
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=recipe["weight_decay"])
+    average = {"use_ema": True, "ema_momentum": recipe["ema"]} if "ema" in recipe else {}
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=recipe["weight_decay"], **average)
     model.compile(optimizer, clip_norm=1.0)
     model.fit(
         data.train(batch, mix=mix),

@@ -22,9 +22,9 @@ import mmkeras as mk
 from experiments import common
 from mmkeras.data import scenes
 
-RECIPE = {"epochs": 16, "batch": 32, "rate": 2e-3, "weight_decay": 1e-2}
+RECIPE = {"epochs": 12, "batch": 32, "rate": 2e-3, "weight_decay": 1e-2}
 SIZE, MISSING = 32, 0.3
-SCENES = {"train": 2400, "val": 600}
+SCENES = {"train": 1600, "val": 400}
 OBJECTS = range(1, 4)
 SPECS = {
     "picture": mk.Image(size=SIZE),

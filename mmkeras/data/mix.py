@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from mmkeras.core import Modality, Target, checks
-from mmkeras.data.dataset import check_shard, only_classes
 from mmkeras.data.options import tuned_map
+from mmkeras.data.splits import check_shard, only_classes
 
 
 def mix(parts: Mapping[str, Any], rates: Mapping[str, float] | None = None) -> "Mix":
@@ -104,6 +104,7 @@ class Mix:
         shuffle: bool = True,
         augment: bool = True,
         shard: tuple[int, int] = (0, 1),
+        buckets: None = None,
     ) -> tf.data.Dataset:
         """Returns full batches `(x, y)`, the rows of the parts spread evenly over each.
 
@@ -111,7 +112,17 @@ class Mix:
         at most once, the others begin anew. Carries `steps` and `stream`, as `Data.train` (which
         is what `fit` reads; iterated by hand, every pass is the first epoch). For n readers the
         rows of every part must divide by n.
+
+        Raises:
+            ValueError: `buckets`: the parts are shuffled by themselves, so that a batch would be
+                as long as the longest of any part.
         """
+        if buckets is not None:
+            raise ValueError(
+                "A mixture cannot be grouped by length, as its parts are shuffled by themselves. "
+                f"Received: buckets={buckets!r}. Leave it out, or put the rows into one table: "
+                "mk.data.table(...).train(..., buckets=...)."
+            )
         check_shard(shard, batch_size)
         counts = self.counts(batch_size)
         parts = {

@@ -35,8 +35,8 @@ def distribute(
 ) -> tf.data.Dataset:
     """Returns a dataset whose batches are made by the workers of a data service.
 
-    The result is endless, and carries `steps` and `stream` as `data.train(...)` does, so that
-    `mmkeras.Model.fit` knows where an epoch ends. Use it for training: what an evaluation or a
+    The result is endless, and carries `steps`, `stream` and `buckets` as `data.train(...)` does, so
+    that `mmkeras.Model.fit` knows where an epoch ends. Use it for training: what an evaluation or a
     prediction must see once and in order is better read in process.
 
     The batches of `data.train(...)` are the same as in process. Of any other dataset the elements
@@ -96,6 +96,7 @@ def distribute(
     _wait_for(service, wait_seconds)
     result = served()
     result.steps, result.stream = steps, served
+    result.buckets = getattr(dataset, "buckets", {})
     return result
 
 

@@ -9,7 +9,7 @@ the order is a permutation of all rows.
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,11 @@ import tensorflow as tf
 
 from mmkeras.core import Modality, Target, checks, from_json
 from mmkeras.core.targets import KINDS as TARGETS
-from mmkeras.core.targets import Label, Number
-from mmkeras.data.augment import augmenter
-from mmkeras.data.dataset import check_shard, epoch_number, only_classes
+from mmkeras.data import buckets as by_length
 from mmkeras.data.draws import Draws
-from mmkeras.data.kinds import decoder, is_random
 from mmkeras.data.options import tuned_map
+from mmkeras.data.records import coder, loader
+from mmkeras.data.splits import Splits, check_shard, steps_of, training
 from mmkeras.data.write_shards import FORMAT, SCHEMA, checksum
 
 
@@ -69,7 +68,7 @@ def shards(
 
 
 @dataclass(frozen=True)
-class Shards:
+class Shards(Splits):
     """Splits on disk, with the `train`, `valid`, `test` and `batches` of `Data`.
 
     Attributes:
@@ -86,11 +85,6 @@ class Shards:
     seed: int = 0
     pool_shards: int = 8
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Classes of the only target that has any."""
-        return only_classes(self.targets)
-
     def rows(self, split: str) -> int:
         """Returns the number of rows of a split."""
         if split not in self.files:
@@ -104,27 +98,36 @@ class Shards:
         shuffle: bool = True,
         augment: bool = True,
         shard: tuple[int, int] = (0, 1),
+        buckets: Mapping[str, Sequence[int]] | None = None,
     ) -> tf.data.Dataset:
         """Returns full batches `(x, y)` of the training rows; see `Data.train`.
 
-        It carries `steps` and `stream(first_step, shard)` in the same way.
+        It carries `steps` and `stream(first_step, shard)` in the same way. With `buckets` the rows
+        of a pool are grouped by length: the larger the pool against the batch, the better; what
+        is grouped is decoded twice.
         """
-        batch_size = checks.whole("batch_size", batch_size)
-        check_shard(shard, batch_size)
-        steps = self.rows("train") // batch_size
-        if not steps:
-            raise ValueError(
-                "`batch_size` must not exceed the number of training rows. Received: "
-                f"batch_size={batch_size}, rows={self.rows('train')}. Choose a smaller batch."
-            )
-        load = self._loader(augment)
+        batch_size, steps = steps_of(self.rows("train"), batch_size, shard)
+        lengths = by_length.checked(buckets, self.modalities)
+        load = loader(self.modalities, self.targets, augment)
+        code = coder(self.modalities, lengths)
 
-        def loaded(batches: tf.data.Dataset, shard: tuple[int, int]) -> tf.data.Dataset:
-            return tuned_map(batches, lambda held, seed: load(held, Draws(seed, shard)))
+        def loaded(batches: tf.data.Dataset, shard: tuple[int, int] = shard) -> tf.data.Dataset:
+            return tuned_map(
+                batches, lambda held, seed: by_length.cut(lengths, load(held, Draws(seed, shard)))
+            )
+
+        def grouped(records: Any, before: Any, key: Any) -> Any:
+            """Rows of a pool by length; `before` it the epoch has so many."""
+            if not lengths:
+                return records
+            head = -before % batch_size
+            return tf.gather(
+                records, by_length.grouped(code(records), batch_size, key=key, head=head)
+            )
 
         def epoch(number: Any, first: Any, shard: tuple[int, int]) -> tf.data.Dataset:
             """Records and seeds of the batches of an epoch, from a step of it on."""
-            records = self._epoch(number, first * batch_size, shuffle)
+            records = self._epoch(number, first * batch_size, shuffle, grouped)
             batches = records.batch(batch_size, drop_remainder=True)
             size = batch_size // shard[1]
 
@@ -149,19 +152,14 @@ class Shards:
             return loaded(numbers.flat_map(one), shard)
 
         zero = tf.constant(0, tf.int64)
-        batches = epoch_number(self.seed).flat_map(lambda number: epoch(number, zero, shard))
-        batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
-        dataset = loaded(batches, shard)
-        dataset.steps, dataset.stream = steps, stream
-        return dataset
-
-    def valid(self, batch_size: int, **kwargs: Any) -> tf.data.Dataset:
-        """Returns every validation row once; see `batches`."""
-        return self.batches("valid", batch_size, **kwargs)
-
-    def test(self, batch_size: int, **kwargs: Any) -> tf.data.Dataset:
-        """Returns every test row once; see `batches`."""
-        return self.batches("test", batch_size, **kwargs)
+        return training(
+            self.seed,
+            steps,
+            epoch=lambda number: epoch(number, zero, shard),
+            loaded=loaded,
+            stream=stream,
+            buckets=lengths,
+        )
 
     def batches(
         self, split: str, batch_size: int, *, shard: tuple[int, int] = (0, 1)
@@ -175,7 +173,7 @@ class Shards:
         steps = -(-count // checks.whole("batch_size", batch_size))
         size, more = divmod(count, steps)
         files = [str(self.folder / about["file"]) for about in self.files[split]]
-        load = self._loader(augment=False)
+        load = loader(self.modalities, self.targets, augment=False)
 
         def part(shard: tuple[int, int]) -> tf.data.Dataset:
             check_shard(shard)
@@ -199,12 +197,19 @@ class Shards:
         dataset.part = part
         return dataset
 
-    def _epoch(self, number: Any, first_row: Any, shuffle: bool) -> tf.data.Dataset:
-        """Records of an epoch in its order, from a row on."""
+    def _epoch(
+        self, number: Any, first_row: Any, shuffle: bool, grouped: Callable
+    ) -> tf.data.Dataset:
+        """Records of an epoch in its order, from a row on.
+
+        `grouped` (records, rows before, key) -> records is done to every pool after its shuffle.
+        """
         held = self.files["train"]
         files = tf.constant([str(self.folder / about["file"]) for about in held])
         sizes = tf.constant([about["rows"] for about in held], tf.int64)
-        order = _permutation(len(held), number, self.seed) if shuffle else tf.range(len(held))
+        order = tf.range(len(held))
+        if shuffle:
+            order = tf.random.experimental.stateless_shuffle(order, _key(number, self.seed))
         files, sizes = tf.gather(files, order), tf.gather(sizes, order)
         pools = -(-len(held) // self.pool_shards)
         starts = np.minimum(np.arange(pools + 1) * self.pool_shards, len(held))
@@ -219,74 +224,22 @@ class Shards:
             return tf.data.TFRecordDataset(mine).batch(count)
 
         def mixed(pool: Any, records: Any) -> Any:
-            if not shuffle:
-                return records
-            return tf.gather(
-                records, _permutation(tf.shape(records)[0], number, self.seed + 1, pool)
-            )
+            key = None
+            if shuffle:
+                key = _key(number, self.seed + 1, pool)
+                order = tf.range(tf.shape(records)[0])
+                order = tf.random.experimental.stateless_shuffle(order, key)
+                records = tf.gather(records, order)
+            return grouped(records, edges[pool], key)
 
         chosen = tf.data.Dataset.range(first, tf.cast(pools, tf.int64))
         rows = tf.data.Dataset.zip(chosen, chosen.flat_map(read)).map(mixed).prefetch(1).unbatch()
         return rows.skip(first_row - tf.gather(edges, first))
 
-    def _loader(self, augment: bool) -> Callable:
-        """Returns records (B,), draws -> (x, y)."""
-        spec = {m: _field(modality) for m, modality in self.modalities.items()}
-        spec |= {f"target/{name}": _truth(target) for name, target in self.targets.items()}
-        decoders = {m: decoder(modality) for m, modality in self.modalities.items()}
-        augmenters = {m: augmenter(x) for m, x in self.modalities.items() if augment}
 
-        def load(records: Any, draws: Draws | None) -> Any:
-            parsed = tf.io.parse_example(records, spec)
-            x = {}
-            for number, (name, decode) in enumerate(decoders.items()):
-                own = draws.fold(0, 7919 * number) if augment else None
-                raw = _dense(parsed[name], self.modalities[name])
-                chosen = augment and is_random(decode)
-                value, mask = decode(raw, own) if chosen else decode(raw)
-                if augmenters.get(name):
-                    value = augmenters[name](value, mask, own)
-                x[name], x[f"{name}_mask"] = value, mask
-            y = {
-                name: tf.cast(parsed[f"target/{name}"], tf.int32)
-                if isinstance(target, Label)
-                else parsed[f"target/{name}"]
-                for name, target in self.targets.items()
-            }
-            return (x, y) if y else (x,)
-
-        return load
-
-
-def _permutation(count: Any, number: Any, *more: Any) -> Any:
-    """Order of 0..count-1, a function of the numbers."""
-    seed = tf.stack([number, sum(tf.cast(m, tf.int64) * 1_000_003**i for i, m in enumerate(more))])
-    return tf.random.experimental.stateless_shuffle(tf.range(count), seed)
-
-
-def _field(modality: Modality) -> Any:
-    """How a raw item is read from a record."""
-    dtype = tf.as_dtype(modality.raw_dtype)
-    if None in modality.raw_shape:
-        return tf.io.RaggedFeature(dtype)
-    return tf.io.FixedLenFeature(modality.raw_shape, dtype)
-
-
-def _dense(items: Any, modality: Modality) -> Any:
-    """Items of different lengths as one tensor, NaN (or "") behind the shorter ones."""
-    if not isinstance(items, tf.RaggedTensor):
-        return items
-    filler = "" if items.dtype == tf.string else float("nan")
-    flat = items.to_tensor(default_value=tf.constant(filler, items.dtype))
-    return tf.reshape(flat, (tf.shape(flat)[0], -1, *modality.raw_shape[1:]))
-
-
-def _truth(target: Target) -> Any:
-    if isinstance(target, Label):
-        return tf.io.FixedLenFeature((), tf.int64)
-    return tf.io.FixedLenFeature(
-        () if isinstance(target, Number) else (len(target.classes),), tf.float32
-    )
+def _key(number: Any, *more: Any) -> Any:
+    """Seed of a shuffle, a function of the numbers."""
+    return tf.stack([number, sum(tf.cast(m, tf.int64) * 1_000_003**i for i, m in enumerate(more))])
 
 
 def _target(config: dict) -> Target:

@@ -134,6 +134,35 @@ class PoolMask(keras.layers.Layer):
 
 
 @register
+class PadSteps(keras.layers.Layer):
+    """Appends zeros up to a whole number of strides, so that windows begin where the mask's do.
+
+    (B, T, ...) -> (B, ceil(T / stride) * stride, ...).
+
+    Args:
+        stride: of the layer that follows.
+    """
+
+    def __init__(self, stride: int, **kwargs: Any) -> None:
+        """Stores the stride."""
+        super().__init__(**kwargs)
+        self.stride = checks.whole("stride", stride)
+
+    def call(self, x: Any) -> Any:
+        """Returns the longer sequence."""
+        return ops.pad(x, ((0, 0), (0, -x.shape[1] % self.stride), *[(0, 0)] * (len(x.shape) - 2)))
+
+    def compute_output_shape(self, x_shape: tuple) -> tuple:
+        """T becomes a multiple of the stride."""
+        batch, steps, *rest = x_shape
+        return (batch, steps + -steps % self.stride, *rest)
+
+    def get_config(self) -> dict:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "stride": self.stride}
+
+
+@register
 class SegmentIds(keras.layers.Layer):
     """Number of the segment of each token: how many separators stand before it.
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from mmkeras.encoders.base import PoolMask
+from mmkeras.encoders.base import PadSteps, PoolMask
 from mmkeras.layers import MaskedGroupNorm, groups_of
 
 
@@ -50,7 +50,7 @@ def masked_conv(
         where any step that it covers is.
     """
     two = len(x.shape) == 4
-    x = _whole(x, strides, f"{name}_pad")
+    x = x if strides == 1 else PadSteps(strides, name=f"{name}_pad")(x)
     x = (keras.layers.Conv2D if two else keras.layers.Conv1D)(
         filters,
         kernel_size,
@@ -67,7 +67,7 @@ def masked_conv(
     if pool in (1, (1, 1)):
         return x, mask
     # What is masked is zero and the rest is not below it, so that a maximum is one of real steps.
-    x = _whole(x, steps, f"{name}_pool_pad")
+    x = PadSteps(steps, name=f"{name}_pool_pad")(x)
     layer = keras.layers.MaxPooling2D if two else keras.layers.MaxPooling1D
     x = layer(pool, padding="same", name=f"{name}_pool")(x)
     return x, _pooled(mask, steps, f"{name}_pool_mask")
@@ -75,13 +75,3 @@ def masked_conv(
 
 def _pooled(mask: Any, stride: int, name: str) -> Any:
     return mask if stride == 1 else PoolMask(stride, name=name)(mask)
-
-
-def _whole(x: Any, stride: int, name: str) -> Any:
-    """Appends zeros up to a whole number of strides, so that windows begin where the mask's do."""
-    pad = -x.shape[1] % stride
-    if not pad:
-        return x
-    if len(x.shape) == 4:
-        return keras.layers.ZeroPadding2D(((0, pad), (0, 0)), name=name)(x)
-    return keras.layers.ZeroPadding1D((0, pad), name=name)(x)

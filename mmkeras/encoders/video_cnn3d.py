@@ -5,9 +5,9 @@ from typing import Any
 import keras
 
 from mmkeras.core import Video
-from mmkeras.encoders.base import ScalePixels, begin, end, sizes_of
-from mmkeras.encoders.video_conv import video_conv, whole_strides
-from mmkeras.layers import LearnedPositions, MaxPool3D, ZeroMasked
+from mmkeras.encoders.base import end, sizes_of
+from mmkeras.encoders.video_conv import begin_clip, video_conv, whole_strides
+from mmkeras.layers import LearnedPositions, MaxPool3D
 
 VARIANTS = {
     "small": {"filters": (16, 32, 64), "depths": (1, 1, 1), "hidden_dim": 64},
@@ -20,7 +20,13 @@ VARIANTS = {
 
 
 def video_cnn3d(
-    name: str, modality: Video, *, variant: str = "small", dropout: float = 0.0, **sizes: Any
+    name: str,
+    modality: Video,
+    *,
+    variant: str = "small",
+    dropout: float = 0.0,
+    center: bool = False,
+    **sizes: Any,
 ) -> keras.Model:
     """Stages of 3x3x3 convolutions and 2x2x2 max pooling (C3D, Tran et al. 2015).
 
@@ -34,6 +40,8 @@ def video_cnn3d(
         modality: a `Video` of N frames.
         variant: of `VARIANTS`; "c3d" has the sizes of the paper.
         dropout: rate on the tokens.
+        center: whether every pixel's mean over the real frames is subtracted first, so that only
+            what moves is left; the papers' do not.
         **sizes: in place of the variant's: `filters` and `depths` (number of convolutions) of the
             stages, `hidden_dim` (D).
 
@@ -42,8 +50,7 @@ def video_cnn3d(
         positions, and the mask (B, T).
     """
     size = sizes_of(VARIANTS, variant, sizes)
-    inputs, x, mask = begin(name, modality)
-    x = ZeroMasked(name=f"{name}_frames")(ScalePixels(name=f"{name}_scale")(x), mask)
+    inputs, x, mask = begin_clip(name, modality, center)
     for i, (width, depth) in enumerate(zip(size["filters"], size["depths"], strict=True)):
         for j in range(depth):
             pool = 2 if j == depth - 1 else 1

@@ -1,11 +1,26 @@
-"""The convolution that the encoders of video share."""
+"""What the encoders of video begin with, and the convolution that they share."""
 
 from typing import Any
 
 import keras
 
-from mmkeras.encoders.base import PoolMask
-from mmkeras.layers import MaskedGroupNorm, MaxPool3D, groups_of
+from mmkeras.core import Video
+from mmkeras.encoders.base import PoolMask, ScalePixels, begin
+from mmkeras.layers import CenterFrames, MaskedGroupNorm, MaxPool3D, ZeroMasked, groups_of
+
+
+def begin_clip(name: str, modality: Video, center: bool = False) -> tuple[dict, Any, Any]:
+    """Returns `(inputs, clip in [-1, 1] and zero behind the mask, mask)`.
+
+    Args:
+        name: of the modality.
+        modality: its spec.
+        center: whether every pixel's mean over the real frames is subtracted, so that only what
+            moves is left: for clips that differ in their motion more than in what they show.
+    """
+    inputs, x, mask = begin(name, modality)
+    x = ZeroMasked(name=f"{name}_frames")(ScalePixels(name=f"{name}_scale")(x), mask)
+    return inputs, CenterFrames(name=f"{name}_center")(x, mask) if center else x, mask
 
 
 def video_conv(

@@ -5,9 +5,9 @@ from typing import Any
 import keras
 
 from mmkeras.core import Video
-from mmkeras.encoders.base import ScalePixels, begin, end, sizes_of
-from mmkeras.encoders.video_conv import video_conv
-from mmkeras.layers import LearnedPositions, ZeroMasked
+from mmkeras.encoders.base import end, sizes_of
+from mmkeras.encoders.video_conv import begin_clip, video_conv
+from mmkeras.layers import LearnedPositions
 
 VARIANTS = {
     "small": {"filters": (16, 32, 64), "depths": (1, 1, 1), "stem_kernel": 3},
@@ -17,7 +17,13 @@ VARIANTS = {
 
 
 def video_r2plus1d(
-    name: str, modality: Video, *, variant: str = "small", dropout: float = 0.0, **sizes: Any
+    name: str,
+    modality: Video,
+    *,
+    variant: str = "small",
+    dropout: float = 0.0,
+    center: bool = False,
+    **sizes: Any,
 ) -> keras.Model:
     """A stem and stages of residual blocks of two (2+1)D convolutions (Tran et al. 2018).
 
@@ -33,6 +39,8 @@ def video_r2plus1d(
         modality: a `Video` of N frames.
         variant: of `VARIANTS`; "18" and "34" have the sizes of the paper.
         dropout: rate on the tokens.
+        center: whether every pixel's mean over the real frames is subtracted first, so that only
+            what moves is left; the papers' do not.
         **sizes: in place of the variant's: `filters` and `depths` (number of blocks) of the
             stages, `stem_kernel` (height and width).
 
@@ -41,8 +49,7 @@ def video_r2plus1d(
         with learned positions, and the mask (B, T).
     """
     size = sizes_of(VARIANTS, variant, sizes)
-    inputs, x, mask = begin(name, modality)
-    x = ZeroMasked(name=f"{name}_frames")(ScalePixels(name=f"{name}_scale")(x), mask)
+    inputs, x, mask = begin_clip(name, modality, center)
     filters, kernel = size["filters"], size["stem_kernel"]
     x, mask = _conv2plus1d(
         x, mask, filters[0], kernel=kernel, strides=(1, 2, 2), name=f"{name}_stem"

@@ -5,15 +5,14 @@ from typing import Any
 import keras
 
 from mmkeras.core import Video
-from mmkeras.encoders.base import GridMask, ScalePixels, begin, end, sizes_of
-from mmkeras.encoders.video_conv import whole_strides
+from mmkeras.encoders.base import GridMask, end, sizes_of
+from mmkeras.encoders.video_conv import begin_clip, whole_strides
 from mmkeras.layers import (
     LearnedPositions,
     MeanToken,
     MergeItems,
     SplitItems,
     TransformerBlock,
-    ZeroMasked,
 )
 
 VARIANTS = {
@@ -70,8 +69,7 @@ def video_vivit(
             x = block(x, mask)
         return keras.layers.LayerNormalization(epsilon=1e-6, name=f"{prefix}_norm")(x)
 
-    inputs, x, mask = begin(name, modality)
-    x = ZeroMasked(name=f"{name}_frames")(ScalePixels(name=f"{name}_scale")(x), mask)
+    inputs, x, mask = begin_clip(name, modality)
     x, mask = whole_strides(x, mask, size["tubelet"], f"{name}_tubelets")
     tubelet = (size["tubelet"], patch, patch)
     x = keras.layers.Conv3D(dim, tubelet, tubelet, name=f"{name}_tubelets")(x)

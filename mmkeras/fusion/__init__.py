@@ -6,8 +6,10 @@ from typing import Any
 from mmkeras.core import resolve
 from mmkeras.fusion.attention_pooling import AttentionPoolingFusion
 from mmkeras.fusion.base import Fusion
+from mmkeras.fusion.block import BlockFusion
 from mmkeras.fusion.bottleneck import BottleneckFusion
 from mmkeras.fusion.co_attention import CoAttentionFusion
+from mmkeras.fusion.compact_bilinear import CompactBilinearFusion
 from mmkeras.fusion.concatenation import ConcatenationFusion
 from mmkeras.fusion.cross_attention import CrossAttentionFusion
 from mmkeras.fusion.deep_sets import DeepSetsFusion
@@ -16,22 +18,33 @@ from mmkeras.fusion.film import FiLMFusion
 from mmkeras.fusion.gated import GatedFusion
 from mmkeras.fusion.hierarchical_attention import HierarchicalAttentionFusion
 from mmkeras.fusion.highway import HighwayFusion
+from mmkeras.fusion.hypernetwork import HypernetworkFusion
 from mmkeras.fusion.late_transformer import LateTransformerFusion
+from mmkeras.fusion.low_rank import LowRankFusion
 from mmkeras.fusion.max_pooling import MaxPoolingFusion
+from mmkeras.fusion.mfb import MFBFusion
+from mmkeras.fusion.mfh import MFHFusion
 from mmkeras.fusion.mid_transformer import MidTransformerFusion
+from mmkeras.fusion.mlb import MLBFusion
 from mmkeras.fusion.mlp import MLPFusion
 from mmkeras.fusion.mult import MulTFusion
+from mmkeras.fusion.multiplicative import MultiplicativeFusion
+from mmkeras.fusion.mutan import MUTANFusion
+from mmkeras.fusion.non_local_gate import NonLocalGateFusion
 from mmkeras.fusion.pairwise_cross_attention import PairwiseCrossAttentionFusion
 from mmkeras.fusion.perceiver_resampler import PerceiverResamplerFusion
 from mmkeras.fusion.q_former import QFormerFusion
 from mmkeras.fusion.squeeze_excitation import SqueezeExcitationFusion
 from mmkeras.fusion.sum import SumFusion
+from mmkeras.fusion.tensor_fusion import TensorFusion
 from mmkeras.fusion.weighted_sum import WeightedSumFusion
 
 FUSIONS = {
     "attention_pooling": AttentionPoolingFusion,
+    "block": BlockFusion,
     "bottleneck": BottleneckFusion,
     "co_attention": CoAttentionFusion,
+    "compact_bilinear": CompactBilinearFusion,
     "concatenation": ConcatenationFusion,
     "cross_attention": CrossAttentionFusion,
     "deep_sets": DeepSetsFusion,
@@ -40,16 +53,25 @@ FUSIONS = {
     "gated": GatedFusion,
     "hierarchical_attention": HierarchicalAttentionFusion,
     "highway": HighwayFusion,
+    "hypernetwork": HypernetworkFusion,
     "late_transformer": LateTransformerFusion,
+    "low_rank": LowRankFusion,
     "max_pooling": MaxPoolingFusion,
+    "mfb": MFBFusion,
+    "mfh": MFHFusion,
     "mid_transformer": MidTransformerFusion,
+    "mlb": MLBFusion,
     "mlp": MLPFusion,
     "mult": MulTFusion,
+    "multiplicative": MultiplicativeFusion,
+    "mutan": MUTANFusion,
+    "non_local_gate": NonLocalGateFusion,
     "pairwise_cross_attention": PairwiseCrossAttentionFusion,
     "perceiver_resampler": PerceiverResamplerFusion,
     "q_former": QFormerFusion,
     "squeeze_excitation": SqueezeExcitationFusion,
     "sum": SumFusion,
+    "tensor_fusion": TensorFusion,
     "weighted_sum": WeightedSumFusion,
 }
 

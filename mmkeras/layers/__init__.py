@@ -2,6 +2,7 @@
 
 from mmkeras.layers.absent import AbsentToken
 from mmkeras.layers.audio_features import MFCC, LogMel, SpecAugment
+from mmkeras.layers.center import CenterFrames
 from mmkeras.layers.items import JoinItems, MergeItems, SplitItems
 from mmkeras.layers.masked_norm import MaskedGroupNorm, groups_of
 from mmkeras.layers.masking import MeanToken, ZeroMasked, masked_mean
@@ -13,6 +14,7 @@ from mmkeras.layers.transformer import TransformerBlock
 __all__ = [
     "MFCC",
     "AbsentToken",
+    "CenterFrames",
     "JoinItems",
     "LearnedPositions",
     "LogMel",

@@ -24,6 +24,8 @@ class Fit:
         callbacks: the list that saves and restores, or None without a `Resume`.
         guard: the `NonFiniteGuard` among the callbacks, or None.
         profile: the `Profile` among the callbacks, or None.
+        lengths: input -> lengths that its batches may have, of data with buckets.
+        example: data to take a first batch from.
         skip: steps of the first epoch that were done before the interruption.
     """
 
@@ -34,6 +36,7 @@ class Fit:
         self.guard = next((c for c in callbacks if isinstance(c, NonFiniteGuard)), None)
         self.profile = next((c for c in callbacks if isinstance(c, Profile)), None)
         self.held = self.resume.load(model.distribute_strategy) if self.resume else None
+        self.lengths = dict(getattr(x, "buckets", None) or {})
         epoch, self.skip = 0, 0
         if self.held is not None:
             epoch, self.skip = self.held[1]["epoch"], self.held[1]["step"]

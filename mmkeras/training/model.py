@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from mmkeras.core import register
-from mmkeras.training import optimizers, options, private, resume, step, workers
+from mmkeras.training import lengths, optimizers, options, private, resume, step, workers
 from mmkeras.training.fit import Fit
 from mmkeras.training.inputs import check_batch
 
@@ -91,7 +91,7 @@ class Model(keras.Model):
         }
         self._mm_jit = False if synchronized else jit
         self._mm_synchronized, self._mm_fit = bool(synchronized), None
-        self._mm_guard, self._mm_profile = None, None
+        self._mm_guard, self._mm_profile, self._mm_lengths = None, None, {}
 
     @property
     def jit(self) -> bool | str:
@@ -125,6 +125,7 @@ class Model(keras.Model):
         with `mk.training.NonFiniteGuard` a step that is not finite changes nothing.
 
         Raises:
+            ValueError: the data are of several lengths (`buckets`) that the model cannot take.
             FloatingPointError: the guard stopped the run.
             SystemExit: with `mk.training.PREEMPTED`, after SIGTERM, once all is saved.
         """
@@ -134,12 +135,14 @@ class Model(keras.Model):
             return super().fit(**given)
         run = Fit(self, given)
         self._mm_fit = run
-        watched = (run.guard, run.profile)
-        if watched != (self._mm_guard, self._mm_profile) or run.skip:
-            (self._mm_guard, self._mm_profile), self.train_function = watched, None
+        watched = (run.guard, run.profile, run.lengths)
+        if watched != (self._mm_guard, self._mm_profile, self._mm_lengths) or run.skip:
+            self._mm_guard, self._mm_profile, self._mm_lengths = watched
+            self.train_function = None
         step.spread_seeds(self)
         try:
-            with resume.heeding_sigterm(run.callbacks):
+            with resume.heeding_sigterm(run.callbacks), lengths.shorter(self, run.lengths):
+                lengths.check(self, run.example, run.lengths)
                 history = super().fit(**run.given)
         finally:
             self._mm_fit = None
@@ -255,6 +258,7 @@ class Model(keras.Model):
         if data_batch is None:
             return
         check_batch(self, data_batch)
+        data_batch = lengths.declared(self, data_batch)
         with self.distribute_strategy.scope():
             if self.optimizer is not None and not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)
@@ -276,7 +280,10 @@ class Model(keras.Model):
             # Traced by themselves, so that XLA sees forward, loss and backward and nothing that
             # spans the replicas.
             jit: tf.function(
-                self._gradient, jit_compile=jit or None, autograph=False, reduce_retracing=True
+                self._gradient,
+                jit_compile=jit or None,
+                autograph=False,
+                reduce_retracing=not self._mm_lengths,
             )
             for jit in (False, True)
         }
@@ -285,6 +292,7 @@ class Model(keras.Model):
         chosen = ways[self.jit is True]
         if self.run_eagerly or self._mm_synchronized:
             chosen = self._gradient
+        chosen = lengths.by_length(chosen, self._mm_lengths)
         # Not as a tracked attribute, so that exporting the model does not find and retrace it.
         object.__setattr__(self, "_compiled_gradient", chosen)
 

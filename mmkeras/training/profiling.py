@@ -35,7 +35,8 @@ class Profile(keras.callbacks.Callback):
     - `samples_per_second`: rows that came out of the iterator, over the time of the same steps.
     - `flops_utilisation`: floating-point operations of a training step, taken as three times
       those that TensorFlow counts in the graph of a forward pass of the last batch's size (loops,
-      as in an LSTM, count once), over `step_seconds` and `peak_flops`.
+      as in an LSTM, count once; sequences at the declared length, buckets or not), over
+      `step_seconds` and `peak_flops`.
     - `compile_seconds`: first step of this `fit` less the median.
     - `peak_memory_mb`: see `UNITS`.
 

@@ -8,7 +8,7 @@ import mmkeras as mk
 from mmkeras import encoders
 from mmkeras.encoders.video_r2plus1d import VARIANTS as R2PLUS1D
 from mmkeras.encoders.video_vivit import VARIANTS as VIVIT
-from mmkeras.layers import MaxPool3D
+from mmkeras.layers import CenterFrames, MaxPool3D
 from tests import contract
 from tests.core.errors import says
 from tests.encoders.inputs import SMALL, SPECS, random_batch
@@ -51,6 +51,35 @@ def test_the_order_of_frames_counts(encoder):
     turned = {**batch, NAME: batch[NAME][:, ::-1]}
     tokens, other = call(model, batch)["tokens"][0], call(model, turned)["tokens"][0]
     assert np.abs(tokens.mean(axis=0) - other.mean(axis=0)).max() > 1e-4
+
+
+def test_centred_frames(rng):
+    clip, mask = rng.standard_normal((4, 5, 2, 3)).astype("float32"), rng.random((4, 5)) < 0.6
+    mask[0], mask[1] = True, False
+    found = np.asarray(CenterFrames()(clip, mask))
+    for one, real, out in zip(clip, mask, found, strict=True):
+        mean = one[real].mean(axis=0) if real.any() else 0.0
+        np.testing.assert_allclose(out[real], (one - mean)[real], atol=1e-6)
+        assert not out[~real].any()
+    garbage = np.where(mask[..., None, None], clip, np.nan)
+    np.testing.assert_array_equal(np.asarray(CenterFrames()(garbage, mask)), found)
+
+
+@pytest.mark.parametrize("encoder", ["cnn3d", "r2plus1d"])
+def test_a_centred_encoder_sees_only_what_moves(encoder):
+    arguments = {"name": encoder, **SMALL["video", encoder]}
+    batch = random_batch(NAME, SPEC)
+    dim = {**batch, NAME: batch[NAME] // 4}
+    lighter = {**dim, NAME: dim[NAME] + 100}
+    for center in (True, False):
+        model = encoders.get({**arguments, "center": center}, NAME, SPEC)
+        contract.randomize(model.trainable_variables, scale=0.1)
+        difference = call(model, dim)["tokens"] - call(model, lighter)["tokens"]
+        assert bool(np.abs(difference).max() < 1e-4) is center
+        still = {**batch, NAME: np.repeat(batch[NAME][:, :1], SPEC.frames, axis=1)}
+        still[f"{NAME}_mask"] = np.ones_like(batch[f"{NAME}_mask"])
+        tokens = call(model, still)["tokens"]
+        assert bool(np.abs(tokens - tokens[:1]).max() < 1e-4) is center
 
 
 def test_tokens_of_the_docstrings():

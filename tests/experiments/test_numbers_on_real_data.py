@@ -10,7 +10,7 @@ from tests.experiments.test_real_data import check_result, run
 
 
 def test_hapt_quick(data_dir, tmp_path):
-    rows = ["late_transformer"]
+    rows = ["film"]
     arguments = ("--data", data_dir / "hapt", "--out", tmp_path, "--quick", "--seeds", "0")
     run("hapt", *arguments, "--rows", ",".join(rows))
     check_result(tmp_path, "hapt", [*rows, "majority"])

@@ -5,7 +5,7 @@ import pytest
 
 from mmkeras.fusion import FUSIONS
 from tests import contract
-from tests.fusion import formulas_tokens
+from tests.fusion import formulas_bilinear, formulas_tokens
 from tests.fusion.formulas import means, projected
 from tests.fusion.inputs import HIDDEN, NAMES, random_inputs
 from tests.layers.formulas import (
@@ -111,6 +111,7 @@ FORMULAS = {
     "gated": gated,
     "late_transformer": late_transformer,
     "weighted_sum": weighted_sum,
+    **formulas_bilinear.FORMULAS,
     **formulas_tokens.FORMULAS,
 }
 VARIANTS = [
@@ -118,6 +119,7 @@ VARIANTS = [
     ("film", {"target": "text", "num_layers": 3}),
     ("cross_attention", {"query": "numbers", "num_layers": 2, "num_heads": 2}),
     ("late_transformer", {"num_layers": 1, "num_heads": 8, "intermediate_dim": 5}),
+    *formulas_bilinear.VARIANTS,
     *formulas_tokens.VARIANTS,
 ]
 

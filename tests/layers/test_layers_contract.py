@@ -11,6 +11,7 @@ from mmkeras.encoders import base
 from mmkeras.layers import (
     MFCC,
     AbsentToken,
+    CenterFrames,
     JoinItems,
     LearnedPositions,
     LogMel,
@@ -46,6 +47,10 @@ def cross(rng):
 
 UNITS = {
     "absent_token": Unit(AbsentToken, tokens_and_mask),
+    "center_frames": Unit(
+        CenterFrames,
+        lambda rng: (rng.standard_normal((5, 4, 3, 6)), tokens_and_mask(rng)[1]),
+    ),
     "grid_mask": Unit(lambda **kw: base.GridMask(3, **kw), lambda rng: (rng.random(5) < 0.5,)),
     "join_items": Unit(JoinItems, lambda rng: clips_and_mask(rng)),
     "masked_group_norm": Unit(
@@ -69,6 +74,9 @@ UNITS = {
     "normalize_pixels": Unit(
         lambda **kw: NormalizePixels([0.01, 0.02, 0.03], -1.0, True, **kw),
         lambda rng: (rng.integers(0, 256, (5, 4, 3, 3)).astype("uint8"),),
+    ),
+    "pad_steps": Unit(
+        lambda **kw: base.PadSteps(2, **kw), lambda rng: tokens_and_mask(rng, time=5)[:1]
     ),
     "pool_mask": Unit(
         lambda **kw: base.PoolMask(2, **kw), lambda rng: tokens_and_mask(rng, time=5)[1:]

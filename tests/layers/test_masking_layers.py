@@ -1,10 +1,10 @@
-"""masked_mean, ZeroMasked, AbsentToken, LearnedPositions, GridMask and PoolMask against NumPy."""
+"""The layers around masks, positions and padding against NumPy."""
 
 import keras
 import numpy as np
 import pytest
 
-from mmkeras.encoders.base import GridMask, PoolMask, ScalePixels
+from mmkeras.encoders.base import GridMask, PadSteps, PoolMask, ScalePixels
 from mmkeras.layers import AbsentToken, LearnedPositions, ZeroMasked, masked_mean
 from mmkeras.layers.masking import expand_mask
 from tests.contract import as_numpy, gradients
@@ -133,6 +133,16 @@ def test_pool_mask_fits_same_padded_pooling(rng):
         mask = rng.random((B, length)) < 0.4
         pooled = keras.layers.MaxPooling1D(2, padding="same")(mask[:, :, None].astype("float32"))
         assert np.array_equal(as_numpy(PoolMask(2)(mask)), as_numpy(pooled)[:, :, 0] > 0.5)
+
+
+@pytest.mark.parametrize("shape", [(B, T, D), (B, T, D, 2)])
+def test_pad_steps(rng, shape):
+    value = rng.normal(size=shape).astype("float32")
+    for stride in (1, 2, 3, 7):
+        found = as_numpy(PadSteps(stride)(value))
+        assert found.shape[1] == -(-T // stride) * stride
+        np.testing.assert_array_equal(found[:, :T], value)
+        assert not found[:, T:].any()
 
 
 def test_grid_mask():
