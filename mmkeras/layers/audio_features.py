@@ -76,9 +76,7 @@ class LogMel(keras.layers.Layer):
 
     def call(self, wave: Any, mask: Any) -> tuple[Any, Any]:
         """Returns the frames and their mask."""
-        left = self.fft_length // 2 - (self.fft_length - self.window) // 2
-        ends = ((0, 0), (left, self.window - left))
-        wave = ops.pad(ops.where(mask, wave, 0.0), ends, mode="reflect")
+        wave = self._mirrored(ops.where(mask, wave, ops.zeros_like(wave)))
         windows = ops.extract_sequences(wave, self.window, self.hop) * self.hann
         real, imaginary = ops.rfft(windows, self.fft_length)
         power = ops.tensordot(real * real + imaginary * imaginary, self.matrix, 1)  # (B, F, M)
@@ -87,10 +85,24 @@ class LogMel(keras.layers.Layer):
         real = ops.cast(expand_mask(mask, 3), "float32")
         if self.normalize:
             count = ops.maximum(ops.sum(real, axis=(1, 2), keepdims=True) * self.num_bands, 1.0)
-            centred = frames - ops.sum(frames * real, axis=(1, 2), keepdims=True) / count
-            variance = ops.sum(centred**2 * real, axis=(1, 2), keepdims=True) / count
-            frames = centred / (ops.sqrt(variance) + 1e-3)
+            mean = ops.sum(frames * real, axis=(1, 2), keepdims=True) / count
+            centred = (frames - mean) * real
+            variance = ops.sum(ops.square(centred), axis=(1, 2), keepdims=True) / count
+            return centred / (ops.sqrt(variance) + 1e-3), mask
         return frames * real, mask
+
+    def _mirrored(self, wave: Any) -> Any:
+        """Half a window more at both ends: `ops.pad` with "reflect", at a third of its time."""
+        left = self.fft_length // 2 - (self.fft_length - self.window) // 2
+        right = self.window - left
+        if wave.shape[1] <= max(left, right):
+            raise ValueError(
+                f"A wave must be longer than half a window, {max(left, right)} samples, to be "
+                f"reflected at its ends. Received: {wave.shape[1]} samples. Choose smaller "
+                "`window_seconds`, or longer waves."
+            )
+        ends = ops.flip(wave[:, 1 : left + 1], 1), ops.flip(wave[:, -right - 1 : -1], 1)
+        return ops.concatenate([ends[0], wave, ends[1]], axis=1)
 
     def _frame_mask(self, mask: Any, num_frames: int) -> Any:
         pad = num_frames * self.hop - mask.shape[1]

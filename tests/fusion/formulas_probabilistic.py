@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 
+from tests.fusion import formulas
 from tests.layers.formulas import (
     dense,
     gelu,
@@ -16,21 +17,9 @@ from tests.layers.formulas import (
 )
 
 
-def projected(layer, inputs, w):
-    """Per modality the projected tokens with the absent token behind, and the mask."""
-    tokens, masks = {}, {}
-    for m in layer.modalities:
-        mask = inputs[m]["mask"]
-        x = dense(inputs[m]["tokens"].astype("float64"), under(w, f"{m}_projection"))
-        token = np.broadcast_to(w[f"{m}_absent/token"], (len(x), 1, x.shape[-1]))
-        masks[m] = np.concatenate([mask, ~mask.any(axis=1, keepdims=True)], axis=1)
-        tokens[m] = np.concatenate([x, token], axis=1) * masks[m][:, :, None]
-    return tokens, masks
-
-
 def means(layer, inputs, w):
-    tokens, masks = projected(layer, inputs, w)
-    return np.stack([masked_mean(tokens[m], masks[m]) for m in layer.modalities], axis=1)
+    """(B, M, D)"""
+    return np.stack(list(formulas.means(layer, inputs, w).values()), axis=1)
 
 
 def there(layer, inputs):
@@ -72,7 +61,7 @@ def decisions(layer, inputs, w):
 
 def memory_fusion(layer, inputs, w):
     """Sample by sample and step by step, an absent modality or step being left out."""
-    tokens, masks = projected(layer, inputs, w)
+    tokens, masks = formulas.projected(layer, inputs, w)
     steps = max(mask.shape[1] for mask in masks.values())
     cell, dim = under(w, "recurrence/cell"), layer.hidden_dim
 

@@ -19,11 +19,11 @@ def example():
     text = textwrap.dedent(mk.fusion.base.__doc__.split(":\n\n", 1)[1])
     scope = {"__name__": __name__, "mk": mk, "keras": keras, "masked_mean": masked_mean}
     exec(text, scope)  # noqa: S102
-    return scope["SumFusion"]
+    return scope["AverageFusion"]
 
 
-SumFusion = example()
-CLASSES = {**FUSIONS, "own": SumFusion}
+AverageFusion = example()
+CLASSES = {**FUSIONS, "own": AverageFusion}
 every_fusion = pytest.mark.parametrize("name", CLASSES)
 
 FILLS = {
@@ -234,7 +234,7 @@ def test_dropout_acts_only_in_training(name):
     contract.assert_same_bits(layer(inputs), layer(inputs, training=False))
     contract.assert_same_bits(layer(inputs), plain(inputs))
     first, second = (contract.as_numpy(layer(inputs, training=True)) for _ in range(2))
-    assert CLASSES[name] is SumFusion or not np.array_equal(first["pooled"], second["pooled"])
+    assert CLASSES[name] is AverageFusion or not np.array_equal(first["pooled"], second["pooled"])
 
 
 # Errors -----------------------------------------------------------------------------------------

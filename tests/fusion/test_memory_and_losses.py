@@ -46,6 +46,12 @@ def test_one_token_is_read_at_every_step(rng):
     contract.assert_close(layer({**inputs, "b": often}), layer(inputs), 1e-6)
 
 
+def test_weights_of_memory_fusion_are_those_of_the_docstring(rng):
+    layer = made(MemoryFusion, sequences(rng, {"a": T, "b": T, "c": 1}))
+    count = sum(v.numpy().size for v in layer.weights if len(v.shape) in (2, 4))
+    assert count - 3 * D * 8 == (18 * 3 + 3 + 4) * 8**2
+
+
 def test_sequences_must_be_aligned(rng):
     with pytest.raises(ValueError, match=r"takes aligned sequences.*Received: .*'a': 5, 'b': 3"):
         MemoryFusion(["a", "b"])(sequences(rng, {"a": 5, "b": 3}))

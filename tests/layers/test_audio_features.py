@@ -123,6 +123,17 @@ def test_log_mel_frames_of_any_length(samples):
     assert tuple(real.shape) == (1, 1 + samples // HOP)
 
 
+@pytest.mark.parametrize("samples", [WINDOW // 2 + 1, WINDOW // 2])
+def test_log_mel_needs_more_than_half_a_window(samples, rng):
+    wave, mask = rng.uniform(-1, 1, (1, samples)).astype("float32"), np.ones((1, samples), bool)
+    if samples > WINDOW // 2:
+        expected = log_mel(wave[0], mask[0])[0]
+        np.testing.assert_allclose(as_numpy(layer()(wave, mask)[0])[0], expected, atol=4e-5)
+        return
+    with pytest.raises(ValueError, match="longer than half a window, 25.*Received: 25 samples"):
+        layer()(wave, mask)
+
+
 def test_log_mel_works_in_float32_under_every_policy(wave, mask):
     half = layer(dtype="mixed_float16")
     frames, real = half(wave, mask)

@@ -1,0 +1,108 @@
+"""The weights and FLOPs that the docstrings state, counted in the layer and in its graph."""
+
+import math
+
+import keras
+import pytest
+import tensorflow as tf
+
+from mmkeras.fusion import FUSIONS
+
+M, T, D = 3, 150, 32
+NAMES = ("image", "text", "sound")
+N = 8  # queries, latents
+B = 4  # bottleneck tokens
+
+
+def self_block(t):
+    return 16 * t * D**2 + 4 * t**2 * D
+
+
+def cross_block(t, s):
+    return 12 * t * D**2 + 4 * s * D**2 + 4 * t * s * D
+
+
+PAIRS = M * (M - 1)
+WEIGHTS = {
+    "attention_pooling": 8 * D**2,
+    "bottleneck": 8 * 2 * M * D**2,
+    "co_attention": (M + PAIRS // 2 + 1) * D**2,
+    "cross_attention": 8 * D**2,
+    "deep_sets": 8 * D**2,
+    "early_transformer": (8 * 2 + 1) * D**2,
+    "hierarchical_attention": (M + 1) * D**2,
+    "highway": (M + 2 * 2) * D**2,
+    "late_averaging": M * D**2,
+    "late_transformer": 8 * 2 * D**2,
+    "max_pooling": 0,
+    "mid_transformer": 8 * (M + 1) * D**2,
+    "mixture_of_experts": 2 * M * D**2 + M**2 * D,
+    "mlp": (2 * M + 4 * 2 + 2) * D**2,
+    "mult": 8 * PAIRS * D**2 + 8 * M * (M - 1) ** 2 * D**2 + PAIRS * D**2,
+    "pairwise_cross_attention": PAIRS * (8 + 1) * D**2,
+    "perceiver_resampler": 8 * 2 * D**2,
+    "product_of_experts": 2 * M * D**2,
+    "q_former": 8 * (2 + 1) * D**2,
+    "shared_private": (3 * M + 10) * D**2,
+    "squeeze_excitation": 2 * M**2 * D**2 // 4,
+    "sum": 0,
+}
+FLOPS = {
+    "attention_pooling": cross_block(1, M * T),
+    "bottleneck": 2 * M * self_block(T + B),
+    "co_attention": M * (M + 1) * T * D**2 + 3 * PAIRS * T**2 * D,
+    "cross_attention": 4 * (M + 2) * T * D**2 + 4 * (M - 1) * T**2 * D,
+    "deep_sets": 8 * (M + 1) * D**2,
+    "early_transformer": 2 * self_block(M * T),
+    "hierarchical_attention": 2 * M * (T + 1) * D**2,
+    "highway": 2 * WEIGHTS["highway"],
+    "late_averaging": 2 * M * D**2,
+    "late_transformer": 2 * self_block(M * T),
+    "max_pooling": 0,
+    "mid_transformer": 16 * 2 * M * T * D**2 + 4 * (M + M**2) * T**2 * D,
+    "mixture_of_experts": 2 * WEIGHTS["mixture_of_experts"],
+    "mlp": 2 * WEIGHTS["mlp"],
+    "mult": PAIRS * (16 * T * D**2 + 4 * T**2 * D)
+    + M * (16 * T * (M - 1) ** 2 * D**2 + 4 * T**2 * (M - 1) * D),
+    "pairwise_cross_attention": PAIRS * (16 * T * D**2 + 4 * T**2 * D),
+    "perceiver_resampler": 2 * (16 * N * D**2 + 4 * M * T * D**2 + 4 * N * (M * T + N) * D),
+    "product_of_experts": 4 * M * D**2,
+    "q_former": 2 * self_block(N) + cross_block(N, M * T),
+    "shared_private": 42 * M * D**2 + 16 * M**2 * D,
+    "squeeze_excitation": M**2 * D**2,
+    "sum": 0,
+}
+
+
+def products(graph):
+    """FLOPs of the matrix products of a graph with static shapes."""
+    total = 0
+    for op in graph.get_operations():
+        sizes = [tuple(x.shape) for x in op.inputs]
+        if op.type in ("MatMul", "BatchMatMulV2"):
+            turned = op.get_attr("transpose_a" if op.type == "MatMul" else "adj_x")
+            total += 2 * math.prod(op.outputs[0].shape) * sizes[0][-2 if turned else -1]
+        if op.type == "Einsum":
+            labels = op.get_attr("equation").decode().split("->")[0].split(",")
+            axes = {
+                k: n
+                for part, size in zip(labels, sizes, strict=True)
+                for k, n in zip(part, size, strict=True)
+            }
+            total += 2 * math.prod(axes.values())
+    return total
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_costs_are_those_of_the_docstring(name):
+    layer = FUSIONS[name](NAMES, hidden_dim=D)
+    inputs = {
+        m: {"tokens": tf.TensorSpec((1, T, 5)), "mask": tf.TensorSpec((1, T), tf.bool)}
+        for m in NAMES
+    }
+    layer.build(keras.tree.map_structure(lambda spec: tuple(spec.shape), inputs))
+    kernels = [w for w in layer.weights if w.name == "kernel" and w.shape[-1] > 1]
+    found = sum(math.prod(w.shape) for w in kernels)
+    assert found - M * 5 * D == WEIGHTS[name]
+    graph = tf.function(lambda x: layer(x), autograph=False).get_concrete_function(inputs).graph
+    assert products(graph) - 2 * M * T * 5 * D == pytest.approx(FLOPS[name], rel=0.06)
