@@ -265,14 +265,14 @@ def dict_order(unit: Unit, tmp_path: Path) -> None:
 
 
 def gradient(unit: Unit, tmp_path: Path) -> None:
-    """Every trainable weight gets a finite gradient that is not zero."""
+    """Every trainable weight gets a finite gradient that is not zero, its losses' included."""
     arguments = tensors(unit.arguments())
     layer = unit.layer()
     layer(*arguments)
     if not layer.trainable_variables:
         return
     randomize(layer.trainable_variables)
-    _, found = gradients(lambda: layer(*arguments), layer.trainable_variables)
+    _, found = gradients(lambda: (layer(*arguments), layer.losses), layer.trainable_variables)
     assert_all_train(found)
 
 

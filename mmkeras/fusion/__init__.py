@@ -19,12 +19,15 @@ from mmkeras.fusion.gated import GatedFusion
 from mmkeras.fusion.hierarchical_attention import HierarchicalAttentionFusion
 from mmkeras.fusion.highway import HighwayFusion
 from mmkeras.fusion.hypernetwork import HypernetworkFusion
+from mmkeras.fusion.late_averaging import LateAveragingFusion
 from mmkeras.fusion.late_transformer import LateTransformerFusion
 from mmkeras.fusion.low_rank import LowRankFusion
 from mmkeras.fusion.max_pooling import MaxPoolingFusion
+from mmkeras.fusion.memory import MemoryFusion
 from mmkeras.fusion.mfb import MFBFusion
 from mmkeras.fusion.mfh import MFHFusion
 from mmkeras.fusion.mid_transformer import MidTransformerFusion
+from mmkeras.fusion.mixture_of_experts import MixtureOfExpertsFusion
 from mmkeras.fusion.mlb import MLBFusion
 from mmkeras.fusion.mlp import MLPFusion
 from mmkeras.fusion.mult import MulTFusion
@@ -33,10 +36,15 @@ from mmkeras.fusion.mutan import MUTANFusion
 from mmkeras.fusion.non_local_gate import NonLocalGateFusion
 from mmkeras.fusion.pairwise_cross_attention import PairwiseCrossAttentionFusion
 from mmkeras.fusion.perceiver_resampler import PerceiverResamplerFusion
+from mmkeras.fusion.product_of_experts import ProductOfExpertsFusion
 from mmkeras.fusion.q_former import QFormerFusion
+from mmkeras.fusion.shared_private import SharedPrivateFusion
 from mmkeras.fusion.squeeze_excitation import SqueezeExcitationFusion
+from mmkeras.fusion.stacking import StackingFusion
 from mmkeras.fusion.sum import SumFusion
 from mmkeras.fusion.tensor_fusion import TensorFusion
+from mmkeras.fusion.trusted import TrustedFusion
+from mmkeras.fusion.voting import VotingFusion
 from mmkeras.fusion.weighted_sum import WeightedSumFusion
 
 FUSIONS = {
@@ -54,12 +62,15 @@ FUSIONS = {
     "hierarchical_attention": HierarchicalAttentionFusion,
     "highway": HighwayFusion,
     "hypernetwork": HypernetworkFusion,
+    "late_averaging": LateAveragingFusion,
     "late_transformer": LateTransformerFusion,
     "low_rank": LowRankFusion,
     "max_pooling": MaxPoolingFusion,
+    "memory_fusion": MemoryFusion,
     "mfb": MFBFusion,
     "mfh": MFHFusion,
     "mid_transformer": MidTransformerFusion,
+    "mixture_of_experts": MixtureOfExpertsFusion,
     "mlb": MLBFusion,
     "mlp": MLPFusion,
     "mult": MulTFusion,
@@ -68,10 +79,15 @@ FUSIONS = {
     "non_local_gate": NonLocalGateFusion,
     "pairwise_cross_attention": PairwiseCrossAttentionFusion,
     "perceiver_resampler": PerceiverResamplerFusion,
+    "product_of_experts": ProductOfExpertsFusion,
     "q_former": QFormerFusion,
+    "shared_private": SharedPrivateFusion,
     "squeeze_excitation": SqueezeExcitationFusion,
+    "stacking": StackingFusion,
     "sum": SumFusion,
     "tensor_fusion": TensorFusion,
+    "trusted": TrustedFusion,
+    "voting": VotingFusion,
     "weighted_sum": WeightedSumFusion,
 }
 

@@ -142,6 +142,20 @@ class Fusion(keras.layers.Layer):
         }
 
 
+def taking_part(present: Any) -> Any:
+    """Which modalities a fusion of the present ones reads: all of them where none is present.
+
+    Args:
+        present: bool (B, M).
+
+    Returns:
+        Bool (B, M) with a true entry in every row: without one it is the learned absent vectors
+        that are fused.
+    """
+    nothing = ops.logical_not(ops.any(present, axis=1, keepdims=True))
+    return ops.logical_or(present, nothing)
+
+
 def check_shapes(modalities: Sequence[str], shapes: Any) -> None:
     """Raises unless `shapes` has tokens (B, T, D) and a mask (B, T) for every modality."""
     if not isinstance(shapes, Mapping) or set(shapes) != set(modalities):

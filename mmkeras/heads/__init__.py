@@ -2,7 +2,17 @@
 
 from mmkeras.heads.base import Head, head_of
 from mmkeras.heads.classifier import Classifier
+from mmkeras.heads.decision import Decision
+from mmkeras.heads.dirichlet import Dirichlet
 from mmkeras.heads.multi_label import MultiLabel
 from mmkeras.heads.regressor import Regressor
 
-__all__ = ["Classifier", "Head", "MultiLabel", "Regressor", "head_of"]
+__all__ = [
+    "Classifier",
+    "Decision",
+    "Dirichlet",
+    "Head",
+    "MultiLabel",
+    "Regressor",
+    "head_of",
+]

@@ -49,8 +49,12 @@ class Head(keras.layers.Layer):
 
 
 def head_of(model: keras.Model, output: str) -> keras.layers.Layer | None:
-    """Returns the layer that has the name of an output, or None (a head of one's own)."""
-    return next((layer for layer in model.layers if layer.name == output), None)
+    """Returns the head that has the name of an output, or None (a layer of one's own elsewhere).
+
+    Of a `Decision` it is the head that decides.
+    """
+    found = next((layer for layer in model.layers if layer.name == output), None)
+    return getattr(found, "head", found) if isinstance(found, Head) else found
 
 
 def class_names(classes: Any) -> tuple[str, ...]:

@@ -27,6 +27,14 @@ class Classifier(Head):
         self.classes = class_names(classes)
         self.units = len(self.classes)
 
+    def log_probabilities(self, outputs: Any) -> Any:
+        """Of decisions (..., classes): the logarithms of their probabilities, which sum to 1."""
+        return ops.log_softmax(outputs, axis=-1)
+
+    def from_log_probabilities(self, log_p: Any) -> Any:
+        """The output with these log probabilities (..., classes)."""
+        return log_p
+
     def default_loss(self) -> keras.losses.Loss:
         """Categorical cross-entropy."""
         return ClassLoss()
@@ -40,8 +48,8 @@ class Classifier(Head):
         return {**super().get_config(), "classes": list(self.classes)}
 
 
-def _soft(truth: Any, predicted: Any) -> bool:
-    """Whether the truth is a distribution over the classes."""
+def is_soft(truth: Any, predicted: Any) -> bool:
+    """Whether the truth is a distribution over the classes, and not class numbers."""
     return len(truth.shape) == len(predicted.shape) and truth.shape[-1] == predicted.shape[-1]
 
 
@@ -51,7 +59,7 @@ class ClassLoss(keras.losses.Loss):
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Returns the loss of each sample."""
-        if _soft(y_true, y_pred):
+        if is_soft(y_true, y_pred):
             return keras.losses.categorical_crossentropy(y_true, y_pred, from_logits=True)
         return keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
 
@@ -62,6 +70,6 @@ class ClassAccuracy(keras.metrics.SparseCategoricalAccuracy):
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Adds a batch."""
-        if _soft(y_true, y_pred):
+        if is_soft(y_true, y_pred):
             y_true = ops.argmax(y_true, axis=-1)
         return super().update_state(y_true, y_pred, sample_weight=sample_weight)

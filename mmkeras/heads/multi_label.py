@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+from keras import ops
 
 from mmkeras.core import register
 from mmkeras.heads.base import Head, class_names
@@ -25,6 +26,14 @@ class MultiLabel(Head):
         super().__init__(**kwargs)
         self.classes = class_names(classes)
         self.units = len(self.classes)
+
+    def log_probabilities(self, outputs: Any) -> Any:
+        """Of decisions (..., classes): those of yes and no, (..., classes, 2)."""
+        return ops.stack([ops.log_sigmoid(outputs), ops.log_sigmoid(-outputs)], axis=-1)
+
+    def from_log_probabilities(self, log_p: Any) -> Any:
+        """The output with these log probabilities (..., classes, 2)."""
+        return log_p[..., 0] - log_p[..., 1]
 
     def default_loss(self) -> keras.losses.Loss:
         """Binary cross-entropy."""

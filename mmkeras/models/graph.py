@@ -11,7 +11,9 @@ from mmkeras import encoders as encoder_family
 from mmkeras import fusion as fusion_family
 from mmkeras.core import Modality, checks
 from mmkeras.core.identifiers import nearest
+from mmkeras.fusion.decisions import DecisionFusion
 from mmkeras.heads import Head
+from mmkeras.heads.decision import deciding
 
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 
@@ -49,6 +51,8 @@ def graph(
             fusion, names, hidden_dim=hidden_dim, dropout=dropout, name="fusion"
         )
         align = alignment_family.get(alignment, names, hidden_dim=hidden_dim, name="alignment")
+    if isinstance(layer, DecisionFusion):
+        heads = {name: deciding(head, layer.combine) for name, head in heads.items()}
     heads = {name: _named(head, name) for name, head in heads.items()}
     named = [("fusion", layer), *heads.items(), *([("alignment", align)] if align else [])]
     _check_parts([*inputs, *parts, *(getattr(part, "name", name) for name, part in named)])

@@ -15,6 +15,7 @@ import keras
 import tensorflow as tf
 
 from mmkeras.core import register
+from mmkeras.heads.truth import batch_truth
 from mmkeras.training import lengths, optimizers, options, private, resume, step, workers
 from mmkeras.training.fit import Fit
 from mmkeras.training.inputs import check_batch
@@ -190,7 +191,8 @@ class Model(keras.Model):
     def test_step(self, data: Any) -> dict:
         """One evaluation step on one replica's part of the batch."""
         (x, y, weights), _ = step.without_empty(keras.utils.unpack_x_y_sample_weight(data))
-        predictions = self(x, training=False)
+        with batch_truth(y, weights):
+            predictions = self(x, training=False)
         with private.head_losses(self) as heads:
             loss = self.compute_loss(x, y, predictions, weights, training=False)
         losses = tf.stack([tf.cast(loss, tf.float32), *heads])
@@ -216,7 +218,8 @@ class Model(keras.Model):
     def _gradient(self, x: Any, y: Any, weights: Any) -> tuple:
         """Losses (total, heads), predictions and dense gradients, on one replica."""
         with tf.GradientTape() as tape, private.head_losses(self) as heads:
-            predictions = self(x, training=True)
+            with batch_truth(y, weights):
+                predictions = self(x, training=True)
             loss = self.compute_loss(x, y, predictions, weights, training=True)
             scaled = self.optimizer.scale_loss(loss)
         variables = self.trainable_variables

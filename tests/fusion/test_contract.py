@@ -94,13 +94,14 @@ def test_contract_of_fewer_modalities(name, names, tmp_path):
 def test_content_behind_a_false_mask_changes_no_bit(name):
     for layer, inputs in cases(CLASSES[name]):
         tensors = contract.tensors(inputs)
-        expected = contract.gradients(lambda t=tensors: layer(t), layer.trainable_variables)  # noqa: B023
+        both = lambda t: (layer(t), layer.losses)  # noqa: B023, E731
+        expected = contract.gradients(lambda t=tensors: both(t), layer.trainable_variables)  # noqa: B023
         for fill in FILLS.values():
             garbage = contract.tensors(refill(inputs, fill))
             assert any(
                 not np.array_equal(garbage[m]["tokens"], inputs[m]["tokens"]) for m in inputs
             ) or all(part["mask"].all() for part in inputs.values())
-            found = contract.gradients(lambda t=garbage: layer(t), layer.trainable_variables)  # noqa: B023
+            found = contract.gradients(lambda t=garbage: both(t), layer.trainable_variables)  # noqa: B023
             contract.assert_same_bits(found[0], expected[0])
             contract.assert_same_bits(found[1], expected[1])
 

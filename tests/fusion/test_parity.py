@@ -5,7 +5,7 @@ import pytest
 
 from mmkeras.fusion import FUSIONS
 from tests import contract
-from tests.fusion import formulas_bilinear, formulas_tokens
+from tests.fusion import formulas_bilinear, formulas_probabilistic, formulas_tokens
 from tests.fusion.formulas import means, projected
 from tests.fusion.inputs import HIDDEN, NAMES, random_inputs
 from tests.layers.formulas import (
@@ -112,6 +112,7 @@ FORMULAS = {
     "late_transformer": late_transformer,
     "weighted_sum": weighted_sum,
     **formulas_bilinear.FORMULAS,
+    **formulas_probabilistic.FORMULAS,
     **formulas_tokens.FORMULAS,
 }
 VARIANTS = [
@@ -120,6 +121,7 @@ VARIANTS = [
     ("cross_attention", {"query": "numbers", "num_layers": 2, "num_heads": 2}),
     ("late_transformer", {"num_layers": 1, "num_heads": 8, "intermediate_dim": 5}),
     *formulas_bilinear.VARIANTS,
+    *formulas_probabilistic.VARIANTS,
     *formulas_tokens.VARIANTS,
 ]
 
@@ -137,6 +139,8 @@ def test_parity(name, arguments, names):
         layer(inputs)
         contract.randomize(layer.weights, seed=seed + 10)
         found = contract.as_numpy(layer(inputs))
+        if layer.losses:
+            found["losses"] = layer.losses
         expected = FORMULAS[name](layer, inputs, weights_of(layer))
         contract.assert_close(found, expected, TOLERANCE)
 

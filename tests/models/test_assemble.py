@@ -21,12 +21,23 @@ SMALLEST = {
 }
 
 
-def build(kinds=("image", "text", "audio", "vector"), **kwargs):
+KINDS = ("image", "text", "audio", "vector")
+
+
+def build(kinds=KINDS, **kwargs):
     """A tiny model; every modality is named `my_<kind>`."""
     specs = {f"my_{kind}": SPECS[kind] for kind in kinds}
     encoders = {f"my_{kind}": SMALLEST[kind] for kind in kinds}
     arguments = {"encoders": encoders, "heads": HEADS, "hidden_dim": 8, **kwargs}
     return mk.assemble(specs, **arguments)
+
+
+def build_of(fusion):
+    """A tiny model with a fusion, of the kinds and heads that it takes."""
+    kinds = {"memory_fusion": ("audio", "vector")}  # one sequence, and one token
+    heads = {"trusted": ("kind",), "voting": ("kind", "tags")}
+    heads = {name: HEADS[name] for name in heads.get(fusion, HEADS)}
+    return build(kinds.get(fusion, KINDS), fusion=fusion, heads=heads)
 
 
 def batch_of(model, rows=6, seed=0):
@@ -102,7 +113,7 @@ def test_the_fusion_reads_in_declared_order_and_the_batch_in_any():
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_every_fusion_of_every_kind(fusion, tmp_path):
     """All absent, some absent, NaN behind masks; `.keras` file."""
-    model = build(fusion=fusion)
+    model = build_of(fusion)
     contract.randomize(model.trainable_variables, scale=0.1)
     batch = batch_of(model)
     garbage = dict(batch)
@@ -120,16 +131,18 @@ def test_every_fusion_of_every_kind(fusion, tmp_path):
 
 
 def test_every_weight_trains_through_the_heads():
-    """The heads see only `pooled`: with some samples all absent, still every weight trains."""
+    """Through heads and losses of layers: with some samples all absent, every weight trains."""
     for fusion in FUSIONS:
-        model = build(fusion=fusion)
+        model = build_of(fusion)
         contract.randomize(model.trainable_variables, scale=0.1)
         batch = batch_of(model, rows=8)
         for name in batch:
             if name.endswith("_mask"):
                 batch[name][:2] = [[True], [False]] if batch[name].ndim == 2 else [True, False]
         tensors = contract.tensors(batch)
-        _, found = contract.gradients(lambda m=model, t=tensors: m(t), model.trainable_variables)
+        _, found = contract.gradients(
+            lambda m=model, t=tensors: (m(t), m.losses), model.trainable_variables
+        )
         contract.assert_all_train(found)
 
 
