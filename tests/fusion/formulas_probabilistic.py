@@ -18,7 +18,7 @@ from tests.layers.formulas import (
 
 
 def means(layer, inputs, w):
-    """(B, M, D)"""
+    """(B, M, D)."""
     return np.stack(list(formulas.means(layer, inputs, w).values()), axis=1)
 
 

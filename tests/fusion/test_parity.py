@@ -117,11 +117,11 @@ FORMULAS = {
 }
 VARIANTS = [
     *((name, {}) for name in FORMULAS),
-    *formulas_probabilistic.VARIANTS,
     ("film", {"target": "text", "num_layers": 3}),
     ("cross_attention", {"query": "numbers", "num_layers": 2, "num_heads": 2}),
     ("late_transformer", {"num_layers": 1, "num_heads": 8, "intermediate_dim": 5}),
     *formulas_bilinear.VARIANTS,
+    *formulas_probabilistic.VARIANTS,
     *formulas_tokens.VARIANTS,
 ]
 
