@@ -6,7 +6,7 @@ from typing import Any
 from keras import ops
 
 from mmkeras.core import checks, register
-from mmkeras.fusion.base import Fusion
+from mmkeras.fusion.base import Fusion, taking_part
 from mmkeras.fusion.sequences import learned
 from mmkeras.layers import masked_mean
 from mmkeras.layers.masking import zero_masked
@@ -55,8 +55,7 @@ class DeepSetsFusion(Fusion):
         x = ops.stack([masked_mean(tokens[m], masks[m]) for m in self.modalities], axis=1)
         x = self.phi_in(x + ops.cast(self.types, x.dtype))
         x = self.phi_out(self.drop(x, training=training))
-        nothing = ops.logical_not(ops.any(present, axis=1, keepdims=True))
-        members = ops.logical_or(present, nothing)
+        members = taking_part(present)
         total = ops.sum(zero_masked(x, members), axis=1)
         pooled = self.rho_out(self.drop(self.rho_in(total), training=training))
         return {"tokens": x, "mask": members, "pooled": pooled}

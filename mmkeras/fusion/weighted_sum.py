@@ -5,7 +5,7 @@ from typing import Any
 from keras import ops
 
 from mmkeras.core import register
-from mmkeras.fusion.base import Fusion
+from mmkeras.fusion.base import Fusion, taking_part
 from mmkeras.layers import masked_mean
 
 
@@ -36,8 +36,7 @@ class WeightedSumFusion(Fusion):
         """Weighs and sums."""
         h = [self.values[m](masked_mean(tokens[m], masks[m])) for m in self.modalities]
         h = self.drop(ops.stack(h, axis=1), training=training)  # (B, M, D)
-        nothing = ops.logical_not(ops.any(present, axis=1, keepdims=True))
-        logits = ops.where(ops.logical_or(present, nothing), ops.cast(self.logits, "float32"), -1e9)
+        logits = ops.where(taking_part(present), ops.cast(self.logits, "float32"), -1e9)
         weights = ops.softmax(logits, axis=1)
         pooled = ops.sum(ops.cast(weights, h.dtype)[:, :, None] * h, axis=1)
         return {"tokens": h, "mask": ops.ones_like(present), "pooled": pooled}
