@@ -171,7 +171,8 @@ class Model(keras.Model):
     def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Evaluates as `keras.Model.evaluate`; several workers share every batch."""
         x, steps = workers.share(self.distribute_strategy, x, kwargs.get("steps"))
-        return super().evaluate(x, *args, **(kwargs | ({"steps": steps} if steps else {})))
+        with self._mm_balance.evaluating():
+            return super().evaluate(x, *args, **(kwargs | ({"steps": steps} if steps else {})))
 
     @private.without_autotuning()
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
@@ -213,25 +214,28 @@ class Model(keras.Model):
             loss = self.compute_loss(x, y, predictions, weights, training=False)
         _, figures = self._mm_balance.objective(loss, predictions, said, y, weights)
         losses = tf.stack([tf.cast(loss, tf.float32), *heads, *figures])
-        logs = self._score(*keras.utils.unpack_x_y_sample_weight(data), losses, predictions)
-        return self._mm_balance.shown(logs)
+        return self._score(*keras.utils.unpack_x_y_sample_weight(data), losses, predictions)
 
     def predict_step(self, data: Any) -> Any:
         """Predictions of one replica's part of the batch."""
         (x, _, _), rows = step.without_empty(keras.utils.unpack_x_y_sample_weight(data))
         return tf.nest.map_structure(lambda t: t[:rows], self(x, training=False))
 
+    def get_metrics_result(self) -> dict:
+        """Losses and metrics so far, by name."""
+        return self._mm_balance.shown(super().get_metrics_result())
+
     def _score(self, x: Any, y: Any, weights: Any, losses: Any, predictions: Any) -> dict:
         """Updates losses and metrics; a replica without a row counts for nothing."""
         # Under a strategy Keras has divided the loss by the number of replicas.
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         rows = tf.shape(tf.nest.flatten(x)[0])[0]
+        heads = private.head_metrics(self)
+        self._mm_balance.update(losses[1 + len(heads) :], rows)
         losses = tf.where(rows > 0, losses, tf.zeros_like(losses))
         private.loss_tracker(self).update_state(losses[0] * replicas, sample_weight=rows)
-        heads = private.head_metrics(self)
         for i, metric in enumerate(heads):
             metric.update_state(losses[i + 1], sample_weight=rows)
-        self._mm_balance.update(losses[1 + len(heads) :], rows)
         predictions = tf.nest.map_structure(lambda t: t[:rows], predictions)
         return self.compute_metrics(x, y, predictions, sample_weight=weights)
 
@@ -368,7 +372,8 @@ class Model(keras.Model):
     ) -> Any:
         """Loss and metrics of a (global) batch."""
         self.reset_metrics()
-        return self._on_batch(self.make_test_function, (x, y, sample_weight), return_dict)
+        with self._mm_balance.evaluating():
+            return self._on_batch(self.make_test_function, (x, y, sample_weight), return_dict)
 
     def _on_batch(self, make: Any, batch: tuple, return_dict: bool) -> Any:
         # As an iterator of one element: Keras would pass a generator, and retrace at every call.

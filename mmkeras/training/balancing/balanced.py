@@ -6,7 +6,8 @@ over a replica's rows behind the losses, through micro-batches and XLA; what is 
 sums over the global batch is decided once they are summed over the replicas, alike on each.
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -44,8 +45,13 @@ class Unbalanced:
     def update(self, figures: Any, rows: Any) -> None:
         """Adds the figures behind the losses to the logs."""
 
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Says that what runs inside is an evaluation, for `shown`."""
+        yield
+
     def shown(self, logs: dict) -> dict:
-        """Returns the logs of an evaluation."""
+        """Returns what is to be seen of the logs."""
         return logs
 
     def callbacks(self, given: Mapping[str, Any]) -> list[keras.callbacks.Callback]:
@@ -86,7 +92,7 @@ class Balanced(Unbalanced):
             self._make_logs(layer)
         self.wide = keras.Model(model.input, {"predictions": model.output, "said": said})
         self.wide.input_spec = None  # the encoders' own say which lengths they take
-        self.layer = layer
+        self.layer, self.evaluates = layer, False
 
     def _make_logs(self, layer: keras.layers.Layer) -> None:
         of_rows = [f"{v}_{what}" for v in self.voices for what in ("loss", "score")]
@@ -174,12 +180,21 @@ class Balanced(Unbalanced):
                 self.means[f"{voice}_{what}"].update_state(mean, sample_weight=weight * rows)
         if figures.shape[0] > 3 * count:
             for name, value in zip(self.of_steps, tf.unstack(figures[3 * count :]), strict=True):
-                there = tf.cast((rows > 0.0) & (value >= 0.0), tf.float32)
-                self.means[name].update_state(value, sample_weight=there)
+                self.means[name].update_state(value, sample_weight=value >= 0.0)
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Says that what runs inside is an evaluation, for `shown`."""
+        self.evaluates = True
+        try:
+            yield
+        finally:
+            self.evaluates = False
 
     def shown(self, logs: dict) -> dict:
-        """Leaves out what only a training step has."""
-        return {name: value for name, value in logs.items() if name not in self.of_steps}
+        """Leaves out what only a training step has, in an evaluation."""
+        hidden = self.of_steps if self.evaluates else ()
+        return {name: value for name, value in logs.items() if name not in hidden}
 
     def callbacks(self, given: Mapping[str, Any]) -> list[keras.callbacks.Callback]:
         """Returns the remedy's."""

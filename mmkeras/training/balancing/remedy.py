@@ -13,8 +13,8 @@ from mmkeras.core import register
 class Remedy:
     """ "probe": heads on each modality that only watch.
 
-    Their gradient ends at the encoders' tokens, so that encoders, fusion and heads train to the
-    bit as without (unless `clip_norm` is set, since the norm is over all weights).
+    Their gradient ends at the encoders' tokens, so that encoders, fusion and heads train as
+    without, to float rounding (unless `clip_norm` is set, since the norm is over all weights).
 
     A subclass says what the encoders get instead. V voices: the M modalities in the order of their
     names and, where `joint` is true, the model's own output, "joint".
