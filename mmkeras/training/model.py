@@ -16,7 +16,16 @@ import tensorflow as tf
 
 from mmkeras.core import register
 from mmkeras.heads.truth import batch_truth
-from mmkeras.training import lengths, optimizers, options, private, resume, step, workers
+from mmkeras.training import (
+    balancing,
+    lengths,
+    optimizers,
+    options,
+    private,
+    resume,
+    step,
+    workers,
+)
 from mmkeras.training.fit import Fit
 from mmkeras.training.inputs import check_batch
 
@@ -38,6 +47,7 @@ class Model(keras.Model):
         jit: bool | str = "auto",
         clip_norm: float | None = None,
         accumulate_steps: int = 1,
+        balance: Any = None,
         **kwargs: Any,
     ) -> None:
         """Configures training; call it inside `strategy.scope()` when the model was built there.
@@ -54,6 +64,8 @@ class Model(keras.Model):
             accumulate_steps: micro-batches into which every replica's part of a batch is cut, to
                 save memory: gradients are averaged, one optimizer step per batch. The same
                 numbers as without, but for batch statistics, which are of a micro-batch.
+            balance: remedy for modalities that learn at different speeds, or its name; see
+                `mk.training.balance`.
             **kwargs: `loss_weights`, `weighted_metrics`, `run_eagerly` of Keras.
 
         Raises:
@@ -81,6 +93,8 @@ class Model(keras.Model):
                 "of another scope. Call assemble(...) and compile(...) inside one "
                 "`with strategy.scope():`."
             )
+        remedy = None if balance is None else balancing.balance(balance)
+        self._mm_balance = balancing.balanced(self, remedy, kwargs.get("loss_weights"))
         super().compile(
             optimizer=optimizer, loss=loss, metrics=metrics, jit_compile=False, **kwargs
         )
@@ -89,6 +103,7 @@ class Model(keras.Model):
             "jit": jit,
             "clip_norm": clip_norm,
             "accumulate_steps": accumulate_steps,
+            "balance": remedy and keras.saving.serialize_keras_object(remedy),
         }
         self._mm_jit = False if synchronized else jit
         self._mm_synchronized, self._mm_fit = bool(synchronized), None
@@ -176,6 +191,7 @@ class Model(keras.Model):
         if context.num_replicas_in_sync > 1:
             gradients = step.weighted_by_rows(gradients, rows, context)
             gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        losses, gradients = self._mm_balance.reduced(losses, gradients, rows)
         gradients, finite = self._clipped(gradients)
         if finite is not None:
             bad = tf.cast(~(finite & tf.reduce_all(tf.math.is_finite(losses))), tf.float32)
@@ -192,11 +208,13 @@ class Model(keras.Model):
         """One evaluation step on one replica's part of the batch."""
         (x, y, weights), _ = step.without_empty(keras.utils.unpack_x_y_sample_weight(data))
         with batch_truth(y, weights):
-            predictions = self(x, training=False)
+            predictions, said = self._mm_balance.forward(x, training=False)
         with private.head_losses(self) as heads:
             loss = self.compute_loss(x, y, predictions, weights, training=False)
-        losses = tf.stack([tf.cast(loss, tf.float32), *heads])
-        return self._score(*keras.utils.unpack_x_y_sample_weight(data), losses, predictions)
+        _, figures = self._mm_balance.objective(loss, predictions, said, y, weights)
+        losses = tf.stack([tf.cast(loss, tf.float32), *heads, *figures])
+        logs = self._score(*keras.utils.unpack_x_y_sample_weight(data), losses, predictions)
+        return self._mm_balance.shown(logs)
 
     def predict_step(self, data: Any) -> Any:
         """Predictions of one replica's part of the batch."""
@@ -210,18 +228,21 @@ class Model(keras.Model):
         rows = tf.shape(tf.nest.flatten(x)[0])[0]
         losses = tf.where(rows > 0, losses, tf.zeros_like(losses))
         private.loss_tracker(self).update_state(losses[0] * replicas, sample_weight=rows)
-        for i, metric in enumerate(private.head_metrics(self)):
+        heads = private.head_metrics(self)
+        for i, metric in enumerate(heads):
             metric.update_state(losses[i + 1], sample_weight=rows)
+        self._mm_balance.update(losses[1 + len(heads) :], rows)
         predictions = tf.nest.map_structure(lambda t: t[:rows], predictions)
         return self.compute_metrics(x, y, predictions, sample_weight=weights)
 
     def _gradient(self, x: Any, y: Any, weights: Any) -> tuple:
-        """Losses (total, heads), predictions and dense gradients, on one replica."""
+        """Losses (total, heads, figures), predictions and dense gradients, on one replica."""
         with tf.GradientTape() as tape, private.head_losses(self) as heads:
             with batch_truth(y, weights):
-                predictions = self(x, training=True)
+                predictions, said = self._mm_balance.forward(x, training=True)
             loss = self.compute_loss(x, y, predictions, weights, training=True)
-            scaled = self.optimizer.scale_loss(loss)
+            objective, figures = self._mm_balance.objective(loss, predictions, said, y, weights)
+            scaled = self.optimizer.scale_loss(objective)
         variables = self.trainable_variables
         gradients = tape.gradient(scaled, [v.value for v in variables])
         # IndexedSlices repeat a token's row once per occurrence, and Adam and its kin square
@@ -230,7 +251,8 @@ class Model(keras.Model):
             tf.zeros_like(v.value) if g is None else tf.convert_to_tensor(g)
             for g, v in zip(gradients, variables, strict=True)
         ]
-        return tf.stack([tf.cast(loss, tf.float32), *heads]), predictions, dense
+        losses = tf.stack([tf.cast(loss, tf.float32), *heads, *figures])
+        return losses, predictions, dense
 
     def _accumulated_gradient(self, batch: tuple) -> tuple:
         count = self._mm_options["accumulate_steps"]
