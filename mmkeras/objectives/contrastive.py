@@ -122,7 +122,7 @@ def triplet(
         a, b, mask, groups, weights, rows: see the module.
     """
     a, b, mask = _prepared(a, b, mask)
-    index = groups if groups is not None else ops.arange(a.shape[0])
+    index = groups if groups is not None else ops.arange(ops.shape(a)[0], dtype="int32")
     own = ops.sum(_cut(a, rows) * _cut(b, rows), axis=-1)[:, None]
     other = mask[None, :] & (_cut(index, rows)[:, None] != index[None, :])
     total = 0.0
@@ -157,7 +157,7 @@ def _positives(a: Any, b: Any, mask: Any, groups: Any) -> tuple[Any, Any, Any]:
     inside = ops.cast(mask, "float32")
     if groups is None:
         return a, b, inside
-    size = a.shape[0]
+    size = ops.shape(a)[0]
     first = ops.searchsorted(ops.sort(groups), groups)  # the same number for the same group
 
     def mean(x: Any) -> Any:

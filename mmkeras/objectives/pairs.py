@@ -63,9 +63,11 @@ class Contrastive(Objective):
         self.dim = checks.whole("dim", dim)
         self.loss = checks.one_of("loss", loss, LOSSES)
         self.max_scale = checks.real("max_scale", max_scale)
-        self.scale = checks.real("scale", (10.0 if loss == "siglip" else 1 / 0.07)) if (
-            scale is None
-        ) else checks.real("scale", scale)
+        self.scale = (
+            checks.real("scale", (10.0 if loss == "siglip" else 1 / 0.07))
+            if (scale is None)
+            else checks.real("scale", scale)
+        )
         if not 0 < self.scale <= self.max_scale:
             raise ValueError(
                 "`scale` must be above 0 and at most `max_scale`. Received: "
@@ -75,14 +77,14 @@ class Contrastive(Objective):
         self.margin = checks.real("margin", margin)
         self.negatives = checks.one_of("negatives", negatives, ("hardest", "semi_hard", "all"))
         self.tile = None if tile is None else checks.whole("tile", tile)
-        if self.modalities is not None and len(self.modalities) < 2:
-            raise ValueError(
-                "A contrastive objective needs two modalities or more. Received: "
-                f"{list(self.modalities)}."
-            )
 
     def build(self, input_shape: Mapping[str, Mapping[str, tuple]]) -> None:
         """Builds a projection per modality, the scale and the bias."""
+        if self.modalities is None or len(self.modalities) < 2:
+            raise ValueError(
+                "A contrastive objective needs two modalities or more (`modalities`, which "
+                f"`assemble` fills in). Received: {self.modalities}."
+            )
         self.projections = {}
         for m in self.modalities:
             layer = keras.layers.Dense(
@@ -105,7 +107,7 @@ class Contrastive(Objective):
         for m in self.modalities:
             mask = ops.cast(encoded[m]["mask"], "bool")
             pooled = masked_mean(ops.cast(encoded[m]["tokens"], "float32"), mask)
-            unit = ops.normalize(self.projections[m](pooled), axis=-1)
+            unit = _unit(self.projections[m](pooled))
             rows.append(zero_masked(unit, ops.any(mask, axis=1)))
         return ops.stack(rows, axis=1)
 
@@ -149,3 +151,8 @@ class Contrastive(Objective):
         """Returns the constructor's arguments."""
         names = ("dim", "loss", "scale", "max_scale", "learn_scale", "margin", "negatives", "tile")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def _unit(x: Any) -> Any:
+    """x / |x|, with a finite gradient (of zero length) at zero."""
+    return x * ops.rsqrt(ops.maximum(ops.sum(ops.square(x), axis=-1, keepdims=True), 1e-24))

@@ -9,8 +9,6 @@ from typing import Any
 
 from keras import ops
 
-from mmkeras.layers.masking import zero_masked
-
 MASKED = -1e30
 
 
@@ -43,7 +41,7 @@ def log_partitions(
         return rows, ops.logsumexp(_valid(z, mask_a[:, None]), axis=0) if both else None
     filled, mask_a = _filled_up(a, tile), _filled_up(mask_a, tile)
     rows, columns = _tiled_partitions(filled, b, scale, mask_a, mask_b, tile, both)
-    return rows[: a.shape[0]], columns if both else None
+    return rows[: ops.shape(a)[0]], columns if both else None
 
 
 def _tiled_partitions(
@@ -62,9 +60,9 @@ def _tiled_partitions(
                 total = total * ops.exp(before - largest) + ops.sum(ops.exp(z - largest), axis=0)
             return rows, largest, total
 
-        none = ops.full((b.shape[0],), MASKED, "float32")
-        start = (ops.zeros(a.shape[:1]), none, ops.zeros_like(none))
-        rows, largest, total = ops.fori_loop(0, a.shape[0] // tile, forward, start)
+        none = ops.full(ops.shape(b)[:1], MASKED, "float32")
+        start = (ops.zeros(ops.shape(a)[:1]), none, ops.zeros_like(none))
+        rows, largest, total = ops.fori_loop(0, ops.shape(a)[0] // tile, forward, start)
         columns = largest + ops.log(ops.maximum(total, 1e-37))
 
         def grad(*args: Any, upstream: Any = None) -> tuple:
@@ -81,7 +79,7 @@ def _tiled_partitions(
                 return d_a, carry[1] + ops.matmul(ops.transpose(d), x)
 
             start = (ops.zeros_like(a), ops.zeros_like(b))
-            d_a, d_b = ops.fori_loop(0, a.shape[0] // tile, backward, start)
+            d_a, d_b = ops.fori_loop(0, ops.shape(a)[0] // tile, backward, start)
             return scale * d_a, scale * d_b, ops.sum(d_a * a)
 
         return (rows, columns), grad
@@ -107,7 +105,7 @@ def softplus_sums(
             z = ops.matmul(scale * _part(i, a, tile), ops.transpose(b)) + bias
             return _put(i, sums, ops.sum(ops.softplus(z) * inside, axis=1))
 
-        sums = ops.fori_loop(0, a.shape[0] // tile, forward, ops.zeros(a.shape[:1]))
+        sums = ops.fori_loop(0, ops.shape(a)[0] // tile, forward, ops.zeros(ops.shape(a)[:1]))
 
         def grad(*args: Any, upstream: Any = None) -> tuple:
             d_sums = upstream if upstream is not None else args[0]
@@ -120,12 +118,12 @@ def softplus_sums(
                 return _put(i, carry[0], ops.matmul(d, b)), d_b, carry[2] + ops.sum(d)
 
             start = (ops.zeros_like(a), ops.zeros_like(b), ops.zeros(()))
-            d_a, d_b, d_bias = ops.fori_loop(0, a.shape[0] // tile, backward, start)
+            d_a, d_b, d_bias = ops.fori_loop(0, ops.shape(a)[0] // tile, backward, start)
             return scale * d_a, scale * d_b, ops.sum(d_a * a), d_bias
 
         return sums, grad
 
-    return summed(_filled_up(a, tile), b, scale, bias)[: a.shape[0]]
+    return summed(_filled_up(a, tile), b, scale, bias)[: ops.shape(a)[0]]
 
 
 def _valid(z: Any, mask: Any) -> Any:
@@ -144,4 +142,5 @@ def _put(i: Any, x: Any, rows: Any) -> Any:
 
 def _filled_up(x: Any, tile: int) -> Any:
     """The rows, and zeros up to a multiple of `tile`."""
-    return ops.pad(x, [[0, -x.shape[0] % tile]] + [[0, 0]] * (len(x.shape) - 1))
+    missing = -ops.shape(x)[0] % tile
+    return ops.concatenate([x, ops.zeros((missing, *x.shape[1:]), x.dtype)], axis=0)
