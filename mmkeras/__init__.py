@@ -40,6 +40,7 @@ _PACKAGES = (
     "heads",
     "layers",
     "models",
+    "objectives",
     "training",
 )
 

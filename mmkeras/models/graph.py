@@ -14,6 +14,7 @@ from mmkeras.core.identifiers import nearest
 from mmkeras.fusion.decisions import DecisionFusion
 from mmkeras.heads import Head
 from mmkeras.heads.decision import deciding
+from mmkeras.objectives import Objective
 
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 
@@ -52,14 +53,19 @@ def graph(
         )
         align = alignment_family.get(alignment, names, hidden_dim=hidden_dim, name="alignment")
     if isinstance(layer, DecisionFusion):
-        heads = {name: deciding(head, layer.combine) for name, head in heads.items()}
-    heads = {name: _named(head, name) for name, head in heads.items()}
+        heads = {
+            name: head if isinstance(head, Objective) else deciding(head, layer.combine)
+            for name, head in heads.items()
+        }
+    heads = {name: _named(head, name, names) for name, head in heads.items()}
     named = [("fusion", layer), *heads.items(), *([("alignment", align)] if align else [])]
     _check_parts([*inputs, *parts, *(getattr(part, "name", name) for name, part in named)])
     if align is not None:
         encoded = align(encoded)
-    fused = layer({name: {k: encoded[name][k] for k in ("tokens", "mask")} for name in names})
-    return inputs, {name: head(fused) for name, head in heads.items()}
+    encoded = {name: {k: encoded[name][k] for k in ("tokens", "mask")} for name in names}
+    joint = {name: head(encoded) for name, head in heads.items() if isinstance(head, Objective)}
+    fused = layer(encoded) if len(joint) < len(heads) else None
+    return inputs, {n: joint[n] if n in joint else head(fused) for n, head in heads.items()}
 
 
 def _check_modalities(modalities: Any) -> tuple[str, ...]:
@@ -107,16 +113,19 @@ def _check_precision(precision: Any, given: Mapping, names: tuple[str, ...]) -> 
     return dict(precision or {})
 
 
-def _named(head: keras.layers.Layer, name: str) -> keras.layers.Layer:
+def _named(head: keras.layers.Layer, name: str, modalities: tuple[str, ...]) -> keras.layers.Layer:
     """Returns the head under its output's name, so that weights and logs carry it."""
-    if not isinstance(head, Head) or head.name == name and head.built:
+    if not isinstance(head, Head | Objective) or head.name == name and head.built:
         return head
     if head.built:
         raise ValueError(
             f"The head {name!r} must be new or have this name: a built layer keeps its name. "
             f"Received: one that is built as {head.name!r}. Rename the output, or make a new head."
         )
-    return type(head).from_config({**head.get_config(), "name": name})
+    config = {**head.get_config(), "name": name}
+    if isinstance(head, Objective):
+        config["modalities"] = config["modalities"] or modalities
+    return type(head).from_config(config)
 
 
 def _check_parts(parts: list[str]) -> None:
