@@ -3,6 +3,7 @@
 from mmkeras.training.adapters import load_adapters, lora, merge_adapters, save_adapters
 from mmkeras.training.averaging import AverageWeights
 from mmkeras.training.callbacks import callbacks
+from mmkeras.training.compare import compare
 from mmkeras.training.features import cache_features, pooled
 from mmkeras.training.freezing import freeze, stages, unfreeze
 from mmkeras.training.model import Model
@@ -25,6 +26,7 @@ __all__ = [
     "Samples",
     "cache_features",
     "callbacks",
+    "compare",
     "is_chief",
     "freeze",
     "load_adapters",

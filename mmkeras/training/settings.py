@@ -1,0 +1,111 @@
+"""What a comparison is of: names, descriptions, and the folder that belongs to it alone."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from mmkeras.core import checks, files, spec
+from mmkeras.core.identifiers import nearest
+
+
+def named(fusions: Any) -> dict[str, Any]:
+    """Returns row -> fusion, or raises: each row once, and nothing finished."""
+    if not isinstance(fusions, Mapping):
+        found = [(_name(fusion), fusion) for fusion in fusions]
+        fusions = dict(found)
+        if len(fusions) < len(found):
+            raise ValueError(
+                "Rows must have different names. Received: "
+                f"{', '.join(name for name, _ in found)}. Name them: "
+                "fusions={'wide': {'name': 'mlp', ...}, 'narrow': ...}."
+            )
+    for name, fusion in fusions.items():
+        checks.identifier("A row's name", name)
+        check_new(f"fusion of the row {name!r}", fusion)
+    return dict(fusions)
+
+
+def _name(fusion: Any) -> str:
+    return fusion["name"] if isinstance(fusion, Mapping) else getattr(fusion, "__name__", fusion)
+
+
+def check_new(what: str, part: Any) -> None:
+    """Raises for a finished layer, whose weights all runs would share."""
+    if isinstance(part, keras.layers.Layer):
+        raise TypeError(
+            f"The {what} must be made anew by every run. Received: the finished layer "
+            f"{part.name!r}. Pass a name, a dict {{'name': ..., **arguments}}, a class of fusion, "
+            "or for an encoder a function `(name, modality) -> keras.Model`."
+        )
+
+
+def check_metric(metric: str, heads: Mapping[str, keras.layers.Layer]) -> None:
+    """Raises unless `evaluate` gives a quantity of this name."""
+    known = ["loss"]
+    for name, head in heads.items():
+        made = [m.name for m in head.default_metrics()] if hasattr(head, "default_metrics") else []
+        known += made if len(heads) == 1 else [f"{name}_{m}" for m in ["loss", *made]]
+    if metric not in known:
+        raise ValueError(f"Unknown `metric` {metric!r}. {nearest(metric, known)}")
+
+
+def described(part: Any) -> Any:
+    """Returns JSON that says which encoder, fusion or head is meant."""
+    if isinstance(part, keras.layers.Layer):
+        config = {key: value for key, value in part.get_config().items() if key != "name"}
+        return {"class": type(part).__name__, **json.loads(json.dumps(config, default=repr))}
+    if callable(part):
+        return f"{part.__module__}.{part.__qualname__}"
+    return json.loads(json.dumps(part, default=repr))
+
+
+def of(task: Any, parameters: int | None) -> dict:
+    """Returns as JSON what decides the numbers of every row."""
+    data = task.data
+    rows = {split: len(data.splits[split]) for split in ("train", *task.splits)}
+    return {
+        "modalities": json.loads(spec.to_json(data.modalities))["modalities"],
+        "rows": rows,
+        "content": {split: _content(data, split) for split in rows},
+        "encoders": {name: described(task.encoders.get(name)) for name in data.modalities},
+        "heads": {name: described(head) for name, head in task.heads.items()},
+        "recipe": described(task.recipe),
+        "parameters": parameters,
+        "splits": list(task.splits),
+    }
+
+
+def _content(data: Any, split: str) -> str:
+    """Fingerprint of a split: all truths, and the first rows as the model reads them."""
+    held = hashlib.sha256()
+    x, _ = next(iter(data.batches(split, 8)))
+    for part in (x, data.splits[split].truth):
+        for name in sorted(part):
+            held.update(np.ascontiguousarray(part[name]).tobytes())
+    return held.hexdigest()[:16]
+
+
+def claim(out: Path, settings: dict) -> None:
+    """Writes the settings of a new folder; raises where the folder is of another comparison."""
+    (out / "runs").mkdir(parents=True, exist_ok=True)
+    file = out / "settings.json"
+    if not file.exists():
+        files.write_json(file, settings)
+    same(out, json.loads(file.read_text()), settings)
+
+
+def same(folder: Path, held: dict, now: dict) -> None:
+    """Raises unless both are equal; the text names the first entry that differs."""
+    for key in {**held, **now}:
+        if held.get(key) != now.get(key):
+            one, other = (json.dumps(part.get(key))[:300] for part in (held, now))
+            raise ValueError(
+                f"The folder {str(folder)!r} must hold a comparison with the same settings. "
+                f"Received: {key} {other}; in the folder: {one}. Restore the call as it was, or "
+                "choose another `out`."
+            )
