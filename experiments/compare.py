@@ -11,10 +11,11 @@ Tasks, with data, encoders, recipe and measured split of the experiment of that 
   modality missing in a share r of the rows is a straight line in r between the two.
 - grid_digits: lips and sound at -10 dB, val.
 
-Fusions: all that `mk.fusion.FUSIONS` has, or some (late_transformer, with which the others are
-compared, always among them). Each gets the widest `hidden_dim` whose whole model has at most so
-many parameters as the budget says: where the task has none, as the late transformer of 64. A
-killed run goes on where it stopped; several processes may share --out, each with other seeds.
+Fusions: all of `mk.fusion.FUSIONS` that take the task's modalities, or some (late_transformer, with
+which the others are compared, always among them). Each gets the widest `hidden_dim` whose whole
+model has at most so many parameters as the budget says: where the task has none, as the late
+transformer of 64. A killed run goes on where it stopped; several processes may share --out, each
+with other seeds.
 
 Writes result.json, table.md, table.csv, quality_against_cost.png, and logs for TensorBoard.
 """
@@ -85,6 +86,20 @@ TASKS = {
 }
 
 
+def fitting(task: dict) -> list[str]:
+    """Returns the registered fusions that take the task's modalities; says why others do not."""
+    found = []
+    for name in mk.fusion.FUSIONS:
+        try:
+            mk.assemble(
+                task["data"].modalities, task["encoders"], name, task["heads"], hidden_dim=8
+            )
+            found.append(name)
+        except ValueError as error:
+            print(f"Without {name}: {error}")
+    return found
+
+
 def settle(task: dict, args: argparse.Namespace) -> dict:
     """Returns the task with what the command line says, and a budget."""
     recipe = common.recipe(args, **task["recipe"])
@@ -104,14 +119,15 @@ def main() -> None:
     args = common.arguments(
         __doc__,
         task={"required": True, "choices": tuple(TASKS)},
-        fusions={"default": ",".join(mk.fusion.FUSIONS), "help": "comma-separated (default: all)"},
+        fusions={"default": "", "help": "comma-separated (default: all that fit)"},
         parameters={"type": int, "help": "budget of each model"},
         epochs={"type": int, "help": "instead of the task's"},
         seeds={"default": "0,1,2,3,4", "help": "comma-separated (default: %(default)s)"},
     )
     start = time.time()
     task = settle(TASKS[args.task](Path(args.data), args.quick), args)
-    fusions = dict.fromkeys([DEFAULT, *args.fusions.split(",")])
+    fusions = args.fusions.split(",") if args.fusions else fitting(task)
+    fusions = dict.fromkeys([DEFAULT, *fusions])
     result = mk.compare(**task, fusions=tuple(fusions), seeds=args.seeds, out=args.out)
     result["name"] = f"compare_{args.task}"
     result["command"] = " ".join(["python -m experiments.compare", *sys.argv[1:]])
