@@ -14,6 +14,7 @@ from mmkeras.training.resume import PREEMPTED, Resume
 from mmkeras.training.runtime import precision, seed, strategy, xla_cache
 from mmkeras.training.samples import Samples
 from mmkeras.training.schedules import schedule
+from mmkeras.training.search import search
 from mmkeras.training.workers import is_chief
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "precision",
     "save_adapters",
     "schedule",
+    "search",
     "seed",
     "stages",
     "strategy",

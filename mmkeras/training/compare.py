@@ -1,6 +1,5 @@
 """`compare`: every fusion on the same encoders, data, budget and seeds, in one resumable call."""
 
-import dataclasses
 import json
 import os
 import time
@@ -15,17 +14,14 @@ from mmkeras import encoders as encoder_family
 from mmkeras.core import checks, files
 from mmkeras.data.dataset import Data
 from mmkeras.fusion import FUSIONS
-from mmkeras.models import graph
 from mmkeras.training import cost, hparams, memory, report, settings
-from mmkeras.training import recipe as recipes
+from mmkeras.training import task as tasks
 from mmkeras.training.baseline import constant
-from mmkeras.training.model import Model
 from mmkeras.training.resume import Resume
-from mmkeras.training.runtime import seed as set_seeds
 from mmkeras.training.width import widest
 
-MODEL = {"hidden_dim": 64, "dropout": 0.1, "jit": False}
-"""What the recipe of a comparison holds beside that of a training."""
+LISTED = ("row", "seed", "hidden_dim", "parameters")
+"""What the HParams tab shows of every run."""
 
 
 def compare(
@@ -85,13 +81,18 @@ def compare(
         ImportError: without matplotlib.
     """
     report.pyplot()
-    task = _task(data, encoders, heads, _recipe(recipe, parameters), tuple(splits))
+    _check_budget(recipe, parameters)
+    task = tasks.checked(data, encoders, heads, recipe, splits)
     rows = _rows(task, fusions, default)
     settings.check_metric(metric, task.heads)
     out, seeds = Path(out), [checks.whole("seed", seed, 0) for seed in seeds]
-    settings.claim(out, settings.of(task, parameters))
-    for name, row in rows.items():
-        _size(task, name, row, parameters, out / "runs" / name)
+    held = settings.of(task, parameters=parameters)
+    settings.check(out / "settings.json", held)
+    sizes = {n: _size(task, n, row, parameters, out / "runs" / n) for n, row in rows.items()}
+    for name, size in sizes.items():  # nothing is written before every row is known to work
+        (out / "runs" / name).mkdir(parents=True, exist_ok=True)
+        files.write_json(out / "runs" / name / "row.json", size)
+    files.write_json(out / "settings.json", held)
     todo = [(s, n) for s in seeds for n in rows if not _measured(out, n, s).exists()]
     bar = _Bar(len(todo), task.recipe["epochs"], task.steps)
     for number, (seed, name) in enumerate(todo):
@@ -100,44 +101,15 @@ def compare(
     return _report(task, rows, seeds, out, (metric, default))
 
 
-def _recipe(given: Mapping[str, Any] | None, parameters: int | None) -> dict:
-    if parameters is not None:
-        checks.whole("parameters", parameters)
-        if "hidden_dim" in (given or {}):
-            raise ValueError(
-                "A budget decides the widths. Received: both `parameters` and "
-                "recipe['hidden_dim']. Leave one out."
-            )
-    return recipes.checked(given, MODEL)
+def _check_budget(recipe: Mapping[str, Any] | None, parameters: int | None) -> None:
+    if parameters is not None and "hidden_dim" in (recipe or {}):
+        raise ValueError(
+            "A budget decides the widths. Received: both `parameters` and recipe['hidden_dim']. "
+            "Leave one out."
+        )
 
 
-def _task(
-    data: Data, encoders: Mapping | None, heads: Mapping | None, numbers: dict, splits: tuple
-) -> SimpleNamespace:
-    """Returns what all rows share, checked."""
-    if not isinstance(data, Data):
-        raise TypeError(f"`data` must be mk.data.table(...). Received: {type(data).__name__}.")
-    for split in splits:
-        data._split(split)
-    for name, encoder in (encoders or {}).items():
-        settings.check_new(f"encoder of {name!r}", encoder)
-    for name, head in (heads or {}).items():
-        if not isinstance(head, keras.layers.Layer) or head.built:
-            raise ValueError(
-                f"The head {name!r} must be a new layer, of which every run gets a copy. "
-                f"Received: {head!r}. Make it anew: mk.heads.Classifier(data.classes)."
-            )
-    return SimpleNamespace(
-        data=data,
-        encoders=dict(encoders or {}),
-        heads=dict(heads or {}),
-        recipe=numbers,
-        splits=splits or ("valid",),
-        steps=data.train(numbers["batch"]).steps,
-    )
-
-
-def _rows(task: SimpleNamespace, fusions: Any, default: str) -> dict[str, SimpleNamespace]:
+def _rows(task: tasks.Task, fusions: Any, default: str) -> dict[str, SimpleNamespace]:
     """Returns row -> its fusion and modalities."""
     named, names = settings.named(fusions), tuple(task.data.modalities)
     if default not in named:
@@ -151,90 +123,64 @@ def _rows(task: SimpleNamespace, fusions: Any, default: str) -> dict[str, Simple
     return rows
 
 
-def _build(task: SimpleNamespace, row: SimpleNamespace, width: int, encoders: Mapping) -> Model:
-    heads = {
-        name: type(head).from_config({**head.get_config(), "name": name})
-        for name, head in task.heads.items()
-    }
-    inputs, outputs = graph(
-        {name: task.data.modalities[name] for name in row.modalities},
-        {name: encoders[name] for name in row.modalities if name in encoders},
-        row.fusion,
-        heads,
-        hidden_dim=width,
-        dropout=task.recipe["dropout"],
-    )
-    return Model(inputs, outputs, name="multimodal")
-
-
 def _size(
-    task: SimpleNamespace, name: str, row: SimpleNamespace, parameters: int | None, folder: Path
-) -> None:
+    task: tasks.Task, name: str, row: SimpleNamespace, parameters: int | None, folder: Path
+) -> dict:
     """Finds width and parameters of a row, which is thereby known to work, or reads them."""
     about = {"fusion": settings.described(row.fusion), "modalities": list(row.modalities)}
     file = folder / "row.json"
-    held = json.loads(file.read_text()) if file.exists() else None
-    if held is None:
-        keras.backend.clear_session()
-        shared = {
-            m: encoder_family.get(task.encoders.get(m), m, task.data.modalities[m])
-            for m in row.modalities
-        }
+    if file.exists():
+        size = json.loads(file.read_text())
+        settings.same(folder, {key: size[key] for key in about}, about)
+    else:
+        size = {**about, **_widest(task, name, row, parameters)}
+    row.width, row.parameters = size["hidden_dim"], size["parameters"]
+    return size
 
-        def count(width: int) -> int:
-            return _build(task, row, width, shared).count_params()
 
-        width = task.recipe["hidden_dim"]
-        if parameters is not None:
-            width = widest(count, parameters, name)
-        held = {**about, "hidden_dim": width, "parameters": count(width)}
-        folder.mkdir(parents=True, exist_ok=True)
-        files.write_json(file, held)
-    settings.same(folder, {key: held[key] for key in about}, about)
-    row.width, row.parameters = held["hidden_dim"], held["parameters"]
+def _widest(
+    task: tasks.Task, name: str, row: SimpleNamespace, parameters: int | None
+) -> dict[str, int]:
+    keras.backend.clear_session()
+    part = task.of(row.modalities, 0)
+    shared = {
+        modality: encoder_family.get(task.encoders.get(modality), modality, spec)
+        for modality, spec in part.data.modalities.items()
+    }
+
+    def count(width: int) -> int:
+        return part.build(row.fusion, width, shared).count_params()
+
+    width = task.recipe["hidden_dim"]
+    if parameters is not None:
+        width = widest(count, checks.whole("parameters", parameters), name)
+    return {"hidden_dim": width, "parameters": count(width)}
 
 
 def _measured(out: Path, name: str, seed: int) -> Path:
     return out / "runs" / name / str(seed) / "measured.json"
 
 
-def _run(task: SimpleNamespace, row: SimpleNamespace, seed: int, file: Path, progress: Any) -> None:
+def _run(task: tasks.Task, row: SimpleNamespace, seed: int, file: Path, progress: Any) -> None:
     """Trains a row with a seed, and keeps what it is worth; with the first also what it costs."""
-    start, folder = time.time(), file.parent
-    keras.backend.clear_session()
-    set_seeds(seed)
-    parts = {name: task.data.modalities[name] for name in row.modalities}
-    data = dataclasses.replace(task.data, modalities=parts, seed=seed)
-    model = _build(task, row, row.width, task.encoders)
-    numbers = {key: value for key, value in task.recipe.items() if key not in _MODEL_ONLY}
+    start, folder, part = time.time(), file.parent, task.of(row.modalities, seed)
     callbacks = [Resume(folder / "checkpoints"), progress]
-    history = recipes.train(model, data, numbers, callbacks=callbacks, verbose=0)
-    values = {
-        split: model.evaluate(data.batches(split, 256), return_dict=True, verbose=0)
-        for split in task.splits
-    }
-    row_folder = folder.parent
-    if not (row_folder / "cost.json").exists():
-        files.write_json(row_folder / "cost.json", _cost(model, data, task.recipe["batch"]))
+    model, losses, values = part.run(row.fusion, row.width, callbacks)
+    name, costs = folder.parent.name, folder.parent / "cost.json"
+    if not costs.exists():
+        files.write_json(costs, _cost(model, part))
     about = {
-        "row": row_folder.name,
-        "seed": seed,
-        "hidden_dim": row.width,
-        "parameters": row.parameters,
-        **{key: value for key, value in numbers.items() if isinstance(value, int | float)},
+        **dict(zip(LISTED, (name, seed, row.width, row.parameters), strict=True)),
+        **{key: value for key, value in part.numbers.items() if isinstance(value, int | float)},
     }
-    logs = row_folder.parents[1] / "logs" / row_folder.name / str(seed)
-    hparams.write_run(logs, about, history.history["loss"], values)
+    hparams.write_run(folder.parents[2] / "logs" / name / str(seed), about, losses, values)
     seconds = round(time.time() - start, 1)
     folder.mkdir(parents=True, exist_ok=True)
-    files.write_json(file, {"values": values, "loss": history.history["loss"], "seconds": seconds})
+    files.write_json(file, {"values": values, "loss": losses, "seconds": seconds})
 
 
-_MODEL_ONLY = ("hidden_dim", "dropout")
-
-
-def _cost(model: Model, data: Data, batch: int) -> dict:
-    x, y = next(iter(data.train(batch)))
+def _cost(model: keras.Model, task: tasks.Task) -> dict:
+    x, y = next(iter(task.data.train(task.recipe["batch"])))
     one = {name: value[:1] for name, value in x.items()}
     return {
         "flops": cost.forward_flops(model, 1, unroll=True),
@@ -268,7 +214,7 @@ class _Bar:
 
 
 def _report(
-    task: SimpleNamespace, rows: Mapping, seeds: list[int], out: Path, judged: tuple[str, str]
+    task: tasks.Task, rows: Mapping, seeds: list[int], out: Path, judged: tuple[str, str]
 ) -> dict:
     """Collects what is measured, writes tables, picture and TensorBoard's list, returns all."""
     held = {}
@@ -282,6 +228,6 @@ def _report(
     result = report.result(held, task.splits, *judged)
     result["seeds"] = seeds
     result["settings"] = json.loads((out / "settings.json").read_text())
-    hparams.write_list(out / "logs", task.splits, judged[0])
+    hparams.write_list(out / "logs", LISTED, task.splits, judged[0])
     report.write(out, result, *judged)
     return result

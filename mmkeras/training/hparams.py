@@ -34,14 +34,14 @@ def write_run(
     writer.close()
 
 
-def write_list(folder: Path, splits: Sequence[str], metric: str) -> None:
-    """Writes which metrics the tab shows."""
+def write_list(folder: Path, names: Sequence[str], splits: Sequence[str], metric: str) -> None:
+    """Writes which hyperparameters and metrics the tab shows."""
     for old in folder.glob("events*"):
         old.unlink()
     writer = tf.summary.create_file_writer(str(folder))
     with writer.as_default():
         api.hparams_config(
-            hparams=[api.HParam(name) for name in ("row", "seed", "hidden_dim", "parameters")],
+            hparams=[api.HParam(name) for name in names],
             metrics=[api.Metric(f"{split}/{metric}") for split in splits],
         )
     writer.close()

@@ -1,4 +1,4 @@
-"""What a comparison is of: names, descriptions, and the folder that belongs to it alone."""
+"""What runs are of: names, descriptions, and the folder that belongs to them alone."""
 
 import hashlib
 import json
@@ -9,8 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from mmkeras.core import checks, files, spec
+from mmkeras.core import checks, spec
 from mmkeras.core.identifiers import nearest
+from mmkeras.training.task import Task, check_new
 
 
 def named(fusions: Any) -> dict[str, Any]:
@@ -34,16 +35,6 @@ def _name(fusion: Any) -> str:
     return fusion["name"] if isinstance(fusion, Mapping) else getattr(fusion, "__name__", fusion)
 
 
-def check_new(what: str, part: Any) -> None:
-    """Raises for a finished layer, whose weights all runs would share."""
-    if isinstance(part, keras.layers.Layer):
-        raise TypeError(
-            f"The {what} must be made anew by every run. Received: the finished layer "
-            f"{part.name!r}. Pass a name, a dict {{'name': ..., **arguments}}, a class of fusion, "
-            "or for an encoder a function `(name, modality) -> keras.Model`."
-        )
-
-
 def check_metric(metric: str, heads: Mapping[str, keras.layers.Layer]) -> None:
     """Raises unless `evaluate` gives a quantity of this name."""
     known = ["loss"]
@@ -64,8 +55,8 @@ def described(part: Any) -> Any:
     return json.loads(json.dumps(part, default=repr))
 
 
-def of(task: Any, parameters: int | None) -> dict:
-    """Returns as JSON what decides the numbers of every row."""
+def of(task: Task, **more: Any) -> dict:
+    """Returns as JSON what decides the numbers of every run, `more` included."""
     data = task.data
     rows = {split: len(data.splits[split]) for split in ("train", *task.splits)}
     return {
@@ -75,7 +66,7 @@ def of(task: Any, parameters: int | None) -> dict:
         "encoders": {name: described(task.encoders.get(name)) for name in data.modalities},
         "heads": {name: described(head) for name, head in task.heads.items()},
         "recipe": described(task.recipe),
-        "parameters": parameters,
+        **{name: described(value) for name, value in more.items()},
         "splits": list(task.splits),
     }
 
@@ -90,13 +81,10 @@ def _content(data: Any, split: str) -> str:
     return held.hexdigest()[:16]
 
 
-def claim(out: Path, settings: dict) -> None:
-    """Writes the settings of a new folder; raises where the folder is of another comparison."""
-    (out / "runs").mkdir(parents=True, exist_ok=True)
-    file = out / "settings.json"
-    if not file.exists():
-        files.write_json(file, settings)
-    same(out, json.loads(file.read_text()), settings)
+def check(file: Path, now: dict) -> None:
+    """Raises where a file of an earlier call says something else."""
+    if file.exists():
+        same(file.parent, json.loads(file.read_text()), now)
 
 
 def same(folder: Path, held: dict, now: dict) -> None:
@@ -105,7 +93,7 @@ def same(folder: Path, held: dict, now: dict) -> None:
         if held.get(key) != now.get(key):
             one, other = (json.dumps(part.get(key))[:300] for part in (held, now))
             raise ValueError(
-                f"The folder {str(folder)!r} must hold a comparison with the same settings. "
+                f"The folder {str(folder)!r} must hold what was run with the same settings. "
                 f"Received: {key} {other}; in the folder: {one}. Restore the call as it was, or "
                 "choose another `out`."
             )

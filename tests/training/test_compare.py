@@ -1,7 +1,6 @@
 """`mk.compare`: an interrupted comparison goes on, its tables, its refusals; what it counts."""
 
 import csv
-import dataclasses
 import json
 
 import keras
@@ -11,7 +10,7 @@ import tensorflow as tf
 
 import mmkeras as mk
 from mmkeras.layers.masking import masked_mean
-from mmkeras.training import memory, recipe
+from mmkeras.training import memory, recipe, settings, task
 from mmkeras.training.baseline import constant
 from mmkeras.training.cost import forward_flops
 from mmkeras.training.width import widest
@@ -222,14 +221,8 @@ def test_every_turn_of_a_recurrence_counts_when_unrolled():
     assert forward_flops(model, 1, unroll=True) > forward_flops(model, 1) + 4 * 2 * 6 * 16
 
 
-def test_a_row_of_the_data_belongs_to_its_content(tmp_path):
-    from mmkeras.training import settings
-
+def test_other_rows_are_another_comparison():
     other = DATA.without("valid", "a", np.array([0]))
-    task = {"encoders": {}, "heads": {}, "recipe": {}, "splits": ("valid",)}
-    made = [
-        settings.of(dataclasses.make_dataclass("Task", ["data", *task])(data, **task), None)
-        for data in (DATA, other)
-    ]
+    made = [settings.of(task.checked(data, {}, {}, {}, ["valid"])) for data in (DATA, other)]
     assert made[0]["content"]["train"] == made[1]["content"]["train"]
     assert made[0]["content"]["valid"] != made[1]["content"]["valid"]
