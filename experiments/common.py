@@ -164,6 +164,7 @@ def fit(
     *,
     samples: bool = False,
     mix: dict | None = None,
+    drop: Any = None,
 ) -> None:
     """Trains by a recipe under a folder, with all callbacks; saves the last model.
 
@@ -174,11 +175,13 @@ def fit(
         recipe: see `mmkeras.training.recipe.train`.
         samples: whether TensorBoard gets samples of the validation rows.
         mix: MixUp or CutMix, as of `data.train`.
+        drop: modality dropout, as of `data.train`.
     """
+    more = {"mix": mix, "drop": drop}
     recipes.train(
         model,
         data,
-        recipe if mix is None else {**recipe, "mix": mix},
+        {**recipe, **{key: value for key, value in more.items() if value is not None}},
         validation_data=data.valid(256),
         verbose=2,
         callbacks=mk.training.callbacks(folder, data=data if samples else None, histogram_freq=0),

@@ -1,7 +1,8 @@
 """Fusions on the same encoders, budget of parameters and of steps, data order and seeds.
 
     python -m experiments.compare --task easy_vqa --data DIR --out runs/compare_easy_vqa
-        [--fusions film,gated] [--seeds 0,1,2,3,4] [--parameters N] [--epochs N] [--quick]
+        [--fusions film,gated] [--seeds 0,1,2,3,4] [--parameters N] [--epochs N]
+        [--drop 0.3] [--quick]
 
 Tasks, with data, encoders, recipe and measured split of the experiment of that name:
 
@@ -103,8 +104,8 @@ def fitting(task: dict) -> list[str]:
 def settle(task: dict, args: argparse.Namespace) -> dict:
     """Returns the task with what the command line says, and a budget."""
     recipe = common.recipe(args, **task["recipe"])
-    if args.epochs:
-        recipe["epochs"] = args.epochs
+    given = {"epochs": args.epochs, "drop": args.drop}
+    recipe |= {key: value for key, value in given.items() if value is not None}
     budget = args.parameters or task.get("parameters")
     if budget is None:
         model = mk.assemble(
@@ -122,6 +123,7 @@ def main() -> None:
         fusions={"default": "", "help": "comma-separated (default: all that fit)"},
         parameters={"type": int, "help": "budget of each model"},
         epochs={"type": int, "help": "instead of the task's"},
+        drop={"type": float, "help": "rate of modality dropout in training (default: none)"},
         seeds={"default": "0,1,2,3,4", "help": "comma-separated (default: %(default)s)"},
     )
     start = time.time()

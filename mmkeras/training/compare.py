@@ -60,7 +60,8 @@ def compare(
         parameters: budget: each row gets the widest `hidden_dim` (a multiple of 8, up to 2048)
             whose whole model has at most so many. None: all have the recipe's `hidden_dim`.
         recipe: "epochs" (10), "batch" (64), "rate" (0.001), "weight_decay" (0.01), "clip_norm"
-            (1.0), "dropout" (0.1), "hidden_dim" (64), "jit" (False), "ema", "mix"; see
+            (1.0), "dropout" (0.1), "hidden_dim" (64), "jit" (False), "drop", "ema", "mix";
+            see
             `mmkeras.training.recipe.train`.
         metric: of the table, as `evaluate` names it ("answer_accuracy" with several heads). What
             ends in "loss" or the name of an error is better when lower.

@@ -11,7 +11,7 @@ from mmkeras.training import optimizers
 
 RECIPE = {"epochs": 10, "batch": 64, "rate": 1e-3, "weight_decay": 1e-2, "clip_norm": 1.0}
 """Epochs, rows per batch, highest learning rate, decay of all weights, largest gradient norm."""
-OPTIONAL = ("ema", "jit", "mix")
+OPTIONAL = ("drop", "ema", "jit", "mix")
 
 
 def checked(recipe: Mapping[str, Any] | None, more: Mapping[str, Any] | None = None) -> dict:
@@ -44,12 +44,13 @@ def train(
         model: assembled, not yet compiled.
         data: with a split "train".
         recipe: the keys of `RECIPE`; "ema": the model ends with this moving average of its
-            weights; "jit": as of `compile`; "mix": MixUp or CutMix, as of `data.train`.
+            weights; "jit": as of `compile`; "drop" (modality dropout) and "mix" (MixUp or CutMix):
+            as of `data.train`.
         **kwargs: of `fit`: `validation_data`, `callbacks`, `verbose`.
     """
     recipe = checked(recipe)
-    mix = {"mix": recipe["mix"]} if recipe.get("mix") else {}
-    dataset = data.train(recipe["batch"], **mix)
+    given = {key: recipe[key] for key in ("drop", "mix") if key in recipe}
+    dataset = data.train(recipe["batch"], **given)
     steps = recipe["epochs"] * dataset.steps
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, steps, warmup_target=recipe["rate"], warmup_steps=steps // 20

@@ -82,9 +82,13 @@ class Task:
 
     @property
     def numbers(self) -> dict[str, Any]:
-        """The recipe of the training alone."""
+        """The recipe of the training alone, of the modalities that there are."""
         own = {key for key in MODEL if key not in recipes.OPTIONAL}
-        return {key: value for key, value in self.recipe.items() if key not in own}
+        found = {key: value for key, value in self.recipe.items() if key not in own}
+        if isinstance(found.get("drop"), Mapping):
+            rates = {name: found["drop"].get(name, 0.0) for name in self.data.modalities}
+            found["drop"] = rates
+        return found
 
 
 def checked(
