@@ -28,7 +28,8 @@ def assemble(
             (`data.modalities`).
         encoders: name -> encoder name of the modality's kind, dict `{"name": ..., **arguments}`,
             callable or `keras.Model`; the kind's first encoder where left out.
-        fusion: name, dict `{"name": ..., **arguments}` or layer; see `mmkeras.fusion.FUSIONS`.
+        fusion: name, dict `{"name": ..., **arguments}`, class or layer; see
+            `mmkeras.fusion.FUSIONS`.
         heads: output name -> head, e.g. `{"answer": mk.heads.Classifier(classes)}`.
         alignment: what projects the tokens of the encoders into one space of `hidden_dim` before
             the fusion: name, dict `{"name": ..., **arguments}`, layer, or None for none (a fusion

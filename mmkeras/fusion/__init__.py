@@ -96,14 +96,16 @@ def get(identifier: Any, modalities: Sequence[str], **defaults: Any) -> Any:
     """Returns a fusion layer.
 
     Args:
-        identifier: a name of `FUSIONS`, a dict `{"name": ..., **arguments}`, or a layer.
+        identifier: a name of `FUSIONS`, a dict `{"name": ..., **arguments}`, a class, or a layer.
         modalities: names in declared order.
         **defaults: arguments that the dict's own override.
 
     Raises:
         ValueError: unknown name; the text gives the nearest match.
     """
-    if callable(identifier) and not isinstance(identifier, type):
+    if isinstance(identifier, type):
+        return identifier(modalities, **defaults)
+    if callable(identifier):
         return identifier
     cls, overrides = resolve(identifier, FUSIONS, "fusion")
     return cls(modalities, **{**defaults, **overrides})
