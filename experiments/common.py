@@ -176,6 +176,7 @@ def fit(
     *,
     samples: bool = False,
     mix: dict | None = None,
+    drop: Any = None,
 ) -> None:
     """Trains with AdamW, 5 % warm-up, cosine decay and clipping; saves the last model.
 
@@ -187,6 +188,7 @@ def fit(
             weights); with `ema`, the model ends with this moving average of its weights.
         samples: whether TensorBoard gets samples of the validation rows.
         mix: MixUp or CutMix, as of `data.train`.
+        drop: modality dropout, as of `data.train`.
     """
     batch, epochs = recipe["batch"], recipe["epochs"]
     steps = epochs * (len(data.splits["train"]) // batch)
@@ -197,7 +199,7 @@ def fit(
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=recipe["weight_decay"], **average)
     model.compile(optimizer, clip_norm=1.0)
     model.fit(
-        data.train(batch, mix=mix),
+        data.train(batch, mix=mix, drop=drop),
         validation_data=data.valid(256),
         epochs=epochs,
         verbose=2,

@@ -3,6 +3,7 @@
 from mmkeras.data import scenes
 from mmkeras.data.check import Report, check
 from mmkeras.data.dataset import Data, Split
+from mmkeras.data.drop import Ramp
 from mmkeras.data.kinds import decoder
 from mmkeras.data.mix import Mix, mix
 from mmkeras.data.profile import InputProfile, profile
@@ -17,6 +18,7 @@ __all__ = [
     "Data",
     "InputProfile",
     "Mix",
+    "Ramp",
     "Report",
     "Shards",
     "Split",

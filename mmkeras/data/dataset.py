@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from mmkeras.core import Modality, Target, checks
 from mmkeras.data import buckets as by_length
+from mmkeras.data import drop as dropout
 from mmkeras.data.augment import augmenter
 from mmkeras.data.blend import mixer
 from mmkeras.data.cache import decoded
@@ -68,6 +69,7 @@ class Data(Splits):
         mix: Mapping[str, Mapping] | None = None,
         shard: tuple[int, int] = (0, 1),
         buckets: Mapping[str, Sequence[int]] | None = None,
+        drop: float | dropout.Ramp | Mapping[str, float | dropout.Ramp] | None = None,
     ) -> tf.data.Dataset:
         """Returns full batches `(x, y)` of the training rows, in a new order every epoch.
 
@@ -98,10 +100,16 @@ class Data(Splits):
                 rows, which may cost some accuracy where the length tells the answer. Every length
                 (of several modalities every combination) is traced, and with XLA compiled, once:
                 three or four are enough. Before, every distinct text is decoded once.
+            drop: modality dropout: the rate at which a modality is taken away from a sample, e.g.
+                `{"image": 0.3, "text": 0.1}`, or one for all; `mk.data.Ramp(0.0, 0.5, steps=2000)`
+                for one that changes. A sample keeps at least one of the modalities it has, unless
+                the rate is 1; see `mmkeras.data.drop`. After `mix`, before the cut of `buckets`
+                (which are grouped by what the rows hold). Iterated by hand, every pass over the
+                dataset begins a `Ramp` anew.
 
         Raises:
             ValueError: there are fewer rows than `batch_size`, or it does not divide by n, or (to
-                be mixed) a part is odd; or the data cannot be mixed; or wrong buckets.
+                be mixed) a part is odd; or the data cannot be mixed; or wrong buckets or rates.
         """
         count = len(self._split("train"))
         batch_size, steps = steps_of(count, batch_size, shard)
@@ -109,6 +117,7 @@ class Data(Splits):
         if lengths:
             code = by_length.of_columns(lengths, self.modalities, self.splits["train"].columns)
         load = self._loader("train", augment, mix)
+        without = dropout.in_training(drop, self.modalities)
 
         def order_of(number: Any) -> Any:
             """Rows of an epoch, in its order."""
@@ -137,13 +146,18 @@ class Data(Splits):
                     f"batch_size={batch_size} for {shard[1]} reader(s). Choose a multiple of "
                     f"{2 * shard[1]}."
                 )
-            return tuned_map(
-                batches, lambda rows, seed: by_length.cut(lengths, load(rows, Draws(seed, shard)))
-            )
+
+            def made(rows: Any, seed: Any, step: Any) -> tuple:
+                draws = Draws(seed, shard)
+                return by_length.cut(lengths, without(load(rows, draws), draws, step))
+
+            return tuned_map(batches, made)
 
         def epoch(number: Any) -> tf.data.Dataset:
             order = order_of(number)
-            return tf.data.Dataset.range(steps).map(lambda step: batch(number, order, step, shard))
+            return tf.data.Dataset.range(steps).map(
+                lambda step: (*batch(number, order, step, shard), step)
+            )
 
         def stream(first_step: int = 0, shard: tuple[int, int] = shard) -> tf.data.Dataset:
             check_shard(shard, batch_size)
@@ -155,7 +169,7 @@ class Data(Splits):
                 number, order = held
                 new = step // steps
                 order = tf.cond(new == number, lambda: order, lambda: order_of(new))
-                return (new, order), batch(new, order, step % steps, shard)
+                return (new, order), (*batch(new, order, step % steps, shard), step)
 
             unknown = (tf.constant(-1, tf.int64), tf.zeros([count], tf.int32))
             batches = numbers.scan(unknown, next_batch)
@@ -166,7 +180,12 @@ class Data(Splits):
         )
 
     def batches(
-        self, split: str, batch_size: int, *, shard: tuple[int, int] = (0, 1)
+        self,
+        split: str,
+        batch_size: int,
+        *,
+        shard: tuple[int, int] = (0, 1),
+        drop: float | Mapping[str, float] | None = None,
     ) -> tf.data.Dataset:
         """Returns every row of a split once and in order, in batches `(x, y)`.
 
@@ -178,14 +197,17 @@ class Data(Splits):
             split: name of a split.
             batch_size: largest global batch.
             shard: (i, n): the i-th of n even parts of every batch.
+            drop: rates as of `train`, but no `Ramp`. What is missing in a row is a function of
+                the data's seed and the row's number in the split, whatever the batch size.
 
         Raises:
-            ValueError: a batch has fewer rows than there are readers.
+            ValueError: a batch has fewer rows than there are readers; or wrong rates.
         """
         count = len(self._split(split))
         steps = -(-count // checks.whole("batch_size", batch_size))
         edges = np.linspace(0, count, steps + 1).astype(np.int32)
         load = self._loader(split)
+        without = dropout.in_evaluation(drop, self.modalities, rows=count, seed=self.seed)
 
         def part(shard: tuple[int, int]) -> tf.data.Dataset:
             check_shard(shard)
@@ -198,7 +220,12 @@ class Data(Splits):
             sizes = np.diff(edges)
             bounds = [edges[:-1] + sizes * (shard[0] + end) // shard[1] for end in (0, 1)]
             ranges = tf.data.Dataset.from_tensor_slices(tuple(bounds))
-            return tuned_map(ranges, lambda a, b: load(tf.range(a, b), None))
+
+            def made(first: Any, last: Any) -> tuple:
+                rows = tf.range(first, last)
+                return without(load(rows, None), rows)
+
+            return tuned_map(ranges, made)
 
         dataset = part(shard)
         dataset.part = part

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from mmkeras.core import Modality, Target, checks
+from mmkeras.data.drop import Ramp, rates_of
 from mmkeras.data.options import tuned_map
 from mmkeras.data.splits import check_shard, only_classes
 
@@ -105,13 +106,15 @@ class Mix:
         augment: bool = True,
         shard: tuple[int, int] = (0, 1),
         buckets: None = None,
+        drop: float | Ramp | Mapping[str, float | Ramp] | None = None,
     ) -> tf.data.Dataset:
         """Returns full batches `(x, y)`, the rows of the parts spread evenly over each.
 
         An epoch has as many steps as the part with the most of them: each row of that part comes
         at most once, the others begin anew. Carries `steps` and `stream`, as `Data.train` (which
         is what `fit` reads; iterated by hand, every pass is the first epoch). For n readers the
-        rows of every part must divide by n.
+        rows of every part must divide by n. `drop` as of `Data.train`: from
+        every part the modalities that it has.
 
         Raises:
             ValueError: `buckets`: the parts are shuffled by themselves, so that a batch would be
@@ -125,10 +128,11 @@ class Mix:
             )
         check_shard(shard, batch_size)
         counts = self.counts(batch_size)
-        parts = {
-            name: self.parts[name].train(count, shuffle=shuffle, augment=augment)
-            for name, count in counts.items()
-        }
+        rates, parts = rates_of(drop, self.modalities), {}
+        for name, count in counts.items():
+            part = self.parts[name]
+            own = {m: rates[m] for m in part.modalities}
+            parts[name] = part.train(count, shuffle=shuffle, augment=augment, drop=own)
         steps = max(part.steps for part in parts.values())
         place = np.concatenate([(np.arange(n) + 0.5) / n for n in counts.values()])
 
@@ -166,4 +170,4 @@ class Mix:
     def _value(x: Mapping, key: str, shape: tuple, dtype: str) -> Any:
         if key in x:
             return x[key]
-        return tf.zeros((next(iter(x.values())).shape[0], *shape), dtype)
+        return tf.zeros((tf.shape(next(iter(x.values())))[0], *shape), dtype)

@@ -20,6 +20,7 @@ import tensorflow as tf
 from mmkeras.core import Modality, Target, checks, from_json
 from mmkeras.core.targets import KINDS as TARGETS
 from mmkeras.data import buckets as by_length
+from mmkeras.data import drop as dropout
 from mmkeras.data.draws import Draws
 from mmkeras.data.options import tuned_map
 from mmkeras.data.records import coder, loader
@@ -99,6 +100,7 @@ class Shards(Splits):
         augment: bool = True,
         shard: tuple[int, int] = (0, 1),
         buckets: Mapping[str, Sequence[int]] | None = None,
+        drop: float | dropout.Ramp | Mapping[str, float | dropout.Ramp] | None = None,
     ) -> tf.data.Dataset:
         """Returns full batches `(x, y)` of the training rows; see `Data.train`.
 
@@ -110,11 +112,14 @@ class Shards(Splits):
         lengths = by_length.checked(buckets, self.modalities)
         load = loader(self.modalities, self.targets, augment)
         code = coder(self.modalities, lengths)
+        without = dropout.in_training(drop, self.modalities)
 
         def loaded(batches: tf.data.Dataset, shard: tuple[int, int] = shard) -> tf.data.Dataset:
-            return tuned_map(
-                batches, lambda held, seed: by_length.cut(lengths, load(held, Draws(seed, shard)))
-            )
+            def made(held: Any, seed: Any, step: Any) -> tuple:
+                draws = Draws(seed, shard)
+                return by_length.cut(lengths, without(load(held, draws), draws, step))
+
+            return tuned_map(batches, made)
 
         def grouped(records: Any, before: Any, key: Any) -> Any:
             """Rows of a pool by length; `before` it the epoch has so many."""
@@ -125,16 +130,21 @@ class Shards(Splits):
                 records, by_length.grouped(code(records), batch_size, key=key, head=head)
             )
 
-        def epoch(number: Any, first: Any, shard: tuple[int, int]) -> tf.data.Dataset:
-            """Records and seeds of the batches of an epoch, from a step of it on."""
+        def epoch(
+            number: Any, first: Any, shard: tuple[int, int], before: Any = 0
+        ) -> tf.data.Dataset:
+            """Records, seeds and global steps of the batches of an epoch, from a step of it on.
+
+            `before` the epoch the training has so many steps.
+            """
             records = self._epoch(number, first * batch_size, shuffle, grouped)
             batches = records.batch(batch_size, drop_remainder=True)
             size = batch_size // shard[1]
 
-            def seeded(step: Any, held: Any) -> tuple[Any, Any]:
+            def seeded(step: Any, held: Any) -> tuple[Any, Any, Any]:
                 seed = tf.stack([number + step, self.seed + step])
                 part = tf.ensure_shape(held[shard[0] * size : (shard[0] + 1) * size], [size])
-                return part, tf.cast(seed, tf.uint32)
+                return part, tf.cast(seed, tf.uint32), before + step
 
             steps_left = tf.data.Dataset.range(first, steps)
             return tf.data.Dataset.zip(steps_left, batches).map(seeded)
@@ -147,7 +157,7 @@ class Shards(Splits):
             def one(number: Any) -> tf.data.Dataset:
                 resumed = tf.equal(number, start // steps)
                 first = tf.where(resumed, tf.constant(start % steps, tf.int64), 0)
-                return epoch(number, first, shard)
+                return epoch(number, first, shard, number * steps)
 
             return loaded(numbers.flat_map(one), shard)
 
@@ -162,18 +172,24 @@ class Shards(Splits):
         )
 
     def batches(
-        self, split: str, batch_size: int, *, shard: tuple[int, int] = (0, 1)
+        self,
+        split: str,
+        batch_size: int,
+        *,
+        shard: tuple[int, int] = (0, 1),
+        drop: float | Mapping[str, float] | None = None,
     ) -> tf.data.Dataset:
         """Returns every row of a split once and in order, in batches `(x, y)` of even size.
 
-        Batches differ by at most one row, the larger ones first. Carries `part(shard)`, as
-        `Data.batches` does.
+        Batches differ by at most one row, the larger ones first. Carries `part(shard)`, and takes
+        `drop`, as `Data.batches` does.
         """
         count = self.rows(split)
         steps = -(-count // checks.whole("batch_size", batch_size))
         size, more = divmod(count, steps)
         files = [str(self.folder / about["file"]) for about in self.files[split]]
         load = loader(self.modalities, self.targets, augment=False)
+        without = dropout.in_evaluation(drop, self.modalities, rows=count, seed=self.seed)
 
         def part(shard: tuple[int, int]) -> tf.data.Dataset:
             check_shard(shard)
@@ -186,12 +202,15 @@ class Shards(Splits):
             large = records.take(more * (size + 1)).batch(size + 1)
             whole = large.concatenate(records.skip(more * (size + 1)).batch(size))
 
-            def mine(held: Any) -> Any:
+            def made(number: Any, held: Any) -> tuple:
                 length = tf.shape(held)[0]
-                return held[length * shard[0] // shard[1] : length * (shard[0] + 1) // shard[1]]
+                first, last = (length * (shard[0] + end) // shard[1] for end in (0, 1))
+                number = tf.cast(number, tf.int32)
+                before = number * size + tf.minimum(number, more)
+                return without(load(held[first:last], None), before + tf.range(first, last))
 
-            whole = whole.map(mine).apply(tf.data.experimental.assert_cardinality(steps))
-            return tuned_map(whole, lambda held: load(held, None))
+            whole = whole.apply(tf.data.experimental.assert_cardinality(steps))
+            return tuned_map(whole.enumerate(), made)
 
         dataset = part(shard)
         dataset.part = part

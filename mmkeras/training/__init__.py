@@ -5,6 +5,7 @@ from mmkeras.training.averaging import AverageWeights
 from mmkeras.training.callbacks import callbacks
 from mmkeras.training.features import cache_features, pooled
 from mmkeras.training.freezing import freeze, stages, unfreeze
+from mmkeras.training.missing import missing_curve
 from mmkeras.training.model import Model
 from mmkeras.training.nonfinite import NonFiniteGuard
 from mmkeras.training.optimizers import optimizer
@@ -30,6 +31,7 @@ __all__ = [
     "load_adapters",
     "lora",
     "merge_adapters",
+    "missing_curve",
     "optimizer",
     "pooled",
     "precision",

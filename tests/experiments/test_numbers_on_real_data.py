@@ -30,7 +30,7 @@ def test_mfeat_quick(data_dir, tmp_path):
 def test_hapt_is_split_by_subject_as_published(data_dir):
     splits = hapt.load(data_dir / "hapt", quick=False)
     assert {split: len(part["activity"]) for split, part in splits.items()} == {
-        "train": 5860,
+        "train": 5860 + 5549,
         "val": 1907,
     }
     assert len(set(splits["train"]["activity"])) == 12

@@ -60,10 +60,13 @@ def test_av_digits_quick(data_dir, tmp_path):
         "--seeds",
         "0",
         "--rows",
-        "image_only,concatenation",
+        "image_only,late_transformer_dropped",
     )
-    rows = check_result(tmp_path, "av_digits", ["image_only", "concatenation", "majority"])
-    assert ("concatenation", "test, half of audio missing") in rows
+    dropped = "late_transformer_dropped"
+    rows = check_result(tmp_path, "av_digits", ["image_only", dropped, "majority"])
+    assert (dropped, "test, half of audio missing") in rows
+    assert (dropped, "test, all but audio missing at 1") in rows
+    assert (tmp_path / "quick" / f"{dropped}-0" / "missing.png").exists()
     parity = json.loads((tmp_path / "parity.json").read_text())
     assert max(parity["largest_absolute_difference"].values()) < 1e-4
 
