@@ -35,7 +35,9 @@ FILLS = {
 
 
 def allowed(cls, names):
-    """Whether a fusion takes these modalities: some need two."""
+    """Whether a fusion takes these modalities: some need two, and one of them steps."""
+    if cls is mk.fusion.MemoryFusion and names == ("numbers",):
+        return False
     if len(names) > 1:
         return True
     try:
