@@ -1,0 +1,5 @@
+"""Evaluation over a whole set, where a mean over batches is not the figure."""
+
+from mmkeras.evaluation.retrieval import retrieval
+
+__all__ = ["retrieval"]
