@@ -18,6 +18,7 @@ from mmkeras.core import register
 from mmkeras.heads.truth import batch_truth
 from mmkeras.training import (
     balancing,
+    batch_losses,
     lengths,
     optimizers,
     options,
@@ -79,11 +80,13 @@ class Model(keras.Model):
             optimizer = optimizers.optimizer(optimizer, no_decay=())
         synchronized = step.synchronizing(self) if replicas > 1 else []
         options.check_synchronized(synchronized, jit, accumulate_steps)
+        joint = batch_losses.BatchLosses(self)
         if loss is None:
             loss = self._head_defaults("default_loss")
-            options.check_losses(loss, self.output_names)
+            options.check_losses({**loss, **joint.layers}, self.output_names)
             if metrics is None:
                 metrics = self._head_defaults("default_metrics")
+        joint.alone = not loss
         if tf.distribute.get_strategy() is not self.distribute_strategy or not all(
             self.distribute_strategy.extended.variable_created_in_scope(v.value)
             for v in self.variables
@@ -96,8 +99,13 @@ class Model(keras.Model):
         remedy = None if balance is None else balancing.balance(balance)
         self._mm_balance = balancing.balanced(self, remedy, kwargs.get("loss_weights"))
         super().compile(
-            optimizer=optimizer, loss=loss, metrics=metrics, jit_compile=False, **kwargs
+            optimizer=optimizer,
+            loss=loss or None,
+            metrics=metrics or None,
+            jit_compile=False,
+            **kwargs,
         )
+        self._mm_joint = joint
         private.leave_reduced(self.optimizer)
         self._mm_options = {
             "jit": jit,
@@ -113,6 +121,12 @@ class Model(keras.Model):
     def jit(self) -> bool | str:
         """Whether the training step is compiled with XLA; "auto" until the first `fit` decides."""
         return getattr(self, "_mm_jit", "auto")
+
+    @property
+    def metrics(self) -> list:
+        """Keras' metrics, and the losses of the objectives."""
+        joint = getattr(self, "_mm_joint", None)
+        return [*super().metrics, *(joint.metrics if joint else [])]
 
     def _head_defaults(self, what: str) -> dict:
         """Returns output -> default, of the heads that have one."""
@@ -187,7 +201,7 @@ class Model(keras.Model):
     def _reduced_gradient(self, data: Any) -> tuple:
         """Losses, predictions, reduced and clipped gradients, and if guarded: all is finite."""
         batch, rows = step.without_empty(keras.utils.unpack_x_y_sample_weight(data))
-        losses, predictions, gradients = self._accumulated_gradient(batch)
+        losses, predictions, gradients = self._accumulated_gradient(batch, rows)
         context = tf.distribute.get_replica_context()
         if context.num_replicas_in_sync > 1:
             gradients = step.weighted_by_rows(gradients, rows, context)
@@ -207,13 +221,14 @@ class Model(keras.Model):
 
     def test_step(self, data: Any) -> dict:
         """One evaluation step on one replica's part of the batch."""
-        (x, y, weights), _ = step.without_empty(keras.utils.unpack_x_y_sample_weight(data))
+        (x, y, weights), rows = step.without_empty(keras.utils.unpack_x_y_sample_weight(data))
         with batch_truth(y, weights):
             predictions, said = self._mm_balance.forward(x, training=False)
         with private.head_losses(self) as heads:
-            loss = self.compute_loss(x, y, predictions, weights, training=False)
+            loss = self._heads_loss(x, y, predictions, weights, training=False)
         _, figures = self._mm_balance.objective(loss, predictions, said, y, weights)
-        losses = tf.stack([tf.cast(loss, tf.float32), *heads, *figures])
+        joint = self._mm_joint.evaluated(predictions, y, weights, rows)
+        losses = tf.stack([self._mm_joint.total(loss, joint), *heads, *joint, *figures])
         return self._score(*keras.utils.unpack_x_y_sample_weight(data), losses, predictions)
 
     def predict_step(self, data: Any) -> Any:
@@ -230,7 +245,7 @@ class Model(keras.Model):
         # Under a strategy Keras has divided the loss by the number of replicas.
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         rows = tf.shape(tf.nest.flatten(x)[0])[0]
-        heads = private.head_metrics(self)
+        heads = [*private.head_metrics(self), *self._mm_joint.metrics]
         self._mm_balance.update(losses[1 + len(heads) :], rows)
         losses = tf.where(rows > 0, losses, tf.zeros_like(losses))
         private.loss_tracker(self).update_state(losses[0] * replicas, sample_weight=rows)
@@ -239,13 +254,20 @@ class Model(keras.Model):
         predictions = tf.nest.map_structure(lambda t: t[:rows], predictions)
         return self.compute_metrics(x, y, predictions, sample_weight=weights)
 
-    def _gradient(self, x: Any, y: Any, weights: Any) -> tuple:
-        """Losses (total, heads, figures), predictions and dense gradients, on one replica."""
+    def _heads_loss(self, *batch: Any, training: bool) -> Any:
+        """What Keras minimises: nothing where all outputs are objectives'."""
+        if self._mm_joint.alone and not self.losses:
+            return tf.zeros([])
+        return self.compute_loss(*batch, training=training)
+
+    def _gradient(self, x: Any, y: Any, weights: Any, cotangents: Any = None) -> tuple:
+        """Losses (total, heads, objectives, figures), predictions, dense gradients of a replica."""
         with tf.GradientTape() as tape, private.head_losses(self) as heads:
             with batch_truth(y, weights):
                 predictions, said = self._mm_balance.forward(x, training=True)
-            loss = self.compute_loss(x, y, predictions, weights, training=True)
+            loss = self._heads_loss(x, y, predictions, weights, training=True)
             objective, figures = self._mm_balance.objective(loss, predictions, said, y, weights)
+            objective, joint = self._mm_joint.added(objective, predictions, y, weights, cotangents)
             scaled = self.optimizer.scale_loss(objective)
         variables = self.trainable_variables
         gradients = tape.gradient(scaled, [v.value for v in variables])
@@ -255,13 +277,14 @@ class Model(keras.Model):
             tf.zeros_like(v.value) if g is None else tf.convert_to_tensor(g)
             for g, v in zip(gradients, variables, strict=True)
         ]
-        losses = tf.stack([tf.cast(loss, tf.float32), *heads, *figures])
+        losses = tf.stack([self._mm_joint.total(loss, joint), *heads, *joint, *figures])
         return losses, predictions, dense
 
-    def _accumulated_gradient(self, batch: tuple) -> tuple:
+    def _accumulated_gradient(self, batch: tuple, rows: Any) -> tuple:
         count = self._mm_options["accumulate_steps"]
-        if count == 1:
-            return self._compiled_gradient(*batch)
+        spanning = tf.distribute.get_strategy().num_replicas_in_sync > 1
+        if self._mm_joint and (count > 1 or spanning):
+            return self._mm_joint.gradient(self._compiled_gradient, batch, rows, count)
         return step.accumulated(self._compiled_gradient, batch, count)
 
     def _clipped(self, gradients: list) -> tuple[list, Any]:
@@ -321,6 +344,7 @@ class Model(keras.Model):
         chosen = ways[self.jit is True]
         if self.run_eagerly or self._mm_synchronized:
             chosen = self._gradient
+        self._mm_joint.trace(self.jit is True, plain=chosen == self._gradient)
         chosen = lengths.by_length(chosen, self._mm_lengths)
         # Not as a tracked attribute, so that exporting the model does not find and retrace it.
         object.__setattr__(self, "_compiled_gradient", chosen)
