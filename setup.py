@@ -25,6 +25,7 @@ TFDS = [
 ]  # it imports what it does not declare
 VIDEO = ["av>=14"]
 PLOT = ["matplotlib>=3.8", "pydot>=3"]
+SEARCH = ["keras-tuner>=1.4.7,<1.5"]
 # Reading Ogg Vorbis and other sounds for a one-off conversion to WAV.
 SOUND = ["soundfile>=0.13"]
 DEV = [
@@ -38,6 +39,7 @@ DEV = [
     "scipy>=1.12",
     *PARQUET,
     *PLOT,
+    *SEARCH,
     *SOUND,
     *TFDS,
     *VIDEO,
@@ -69,6 +71,7 @@ setup(
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "parquet": PARQUET,
         "plot": PLOT,
+        "search": SEARCH,
         "serving": SERVING,
         "sound": SOUND,
         "tfds": TFDS,

@@ -14,8 +14,6 @@ XLA. Writes result.json and prints the table.
 """
 
 import os
-import statistics
-import time
 
 import keras
 import numpy as np
@@ -25,6 +23,7 @@ import mmkeras as mk
 from benchmarks import common
 from experiments.result import about, write
 from mmkeras.encoders import ENCODERS
+from mmkeras.training.cost import forward_flops, latency_ms
 
 VOCABULARY = ("[PAD]", "[UNK]", *(f"w{i}" for i in range(9_998)))
 SPECS = {
@@ -63,35 +62,6 @@ def batch_of(spec: mk.Modality, size: int) -> dict[str, tf.Tensor]:
     return {"x": tf.constant(value.astype(spec.dtype)), "x_mask": tf.constant(mask)}
 
 
-def flops(model: keras.Model, batch: dict[str, tf.Tensor]) -> int:
-    """Returns the floating-point operations of a forward pass over a batch."""
-    recurrent = [part for part in model._flatten_layers() if isinstance(part, keras.layers.RNN)]
-    before = [part.unroll for part in recurrent]
-    for part in recurrent:
-        part.unroll = True  # of a loop the profiler would count one turn
-    traced = tf.function(lambda x: model(x, training=False), autograph=False)
-    graph = traced.get_concrete_function(
-        {name: tf.TensorSpec(value.shape, value.dtype) for name, value in batch.items()}
-    ).graph
-    for part, unroll in zip(recurrent, before, strict=True):
-        part.unroll = unroll
-    options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
-    options["output"] = "none"
-    return tf.compat.v1.profiler.profile(graph, options=options).total_float_ops
-
-
-def milliseconds(model: keras.Model, batch: dict[str, tf.Tensor], rounds: int) -> float:
-    """Returns the median time of a forward pass per sample."""
-    run = tf.function(lambda x: model(x, training=False), autograph=False)
-    size, times = len(batch["x"]), []
-    for number in range(rounds + 2):
-        start = time.perf_counter()
-        run(batch)["tokens"].numpy()
-        if number > 1:
-            times.append(1e3 * (time.perf_counter() - start) / size)
-    return statistics.median(times)
-
-
 def measure(kind: str, name: str, rounds: int) -> dict:
     """Returns the row of an encoder."""
     keras.backend.clear_session()
@@ -101,9 +71,9 @@ def measure(kind: str, name: str, rounds: int) -> dict:
     return {
         "row": f"{kind} {name}",
         "parameters": model.count_params(),
-        "flops": flops(model, one),
-        "ms_batch_1": milliseconds(model, one, rounds),
-        "ms_batch_32": milliseconds(model, batch_of(spec, 32), rounds),
+        "flops": forward_flops(model, 1, unroll=True),
+        "ms_batch_1": latency_ms(model, one, rounds),
+        "ms_batch_32": latency_ms(model, batch_of(spec, 32), rounds) / 32,
     }
 
 

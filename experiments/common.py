@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import math
 import shutil
 import sys
 import time
@@ -16,9 +15,8 @@ import tensorflow as tf
 
 import mmkeras as mk
 from experiments.result import about, commit, write
-
-# Two-sided 95 % quantiles of Student's t for 1..9 degrees of freedom.
-_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+from mmkeras.training import recipe as recipes
+from mmkeras.training.significance import interval
 
 
 def arguments(doc: str, **more: dict) -> argparse.Namespace:
@@ -33,9 +31,9 @@ def arguments(doc: str, **more: dict) -> argparse.Namespace:
     )
     parser.add_argument("--data", help="folder of the data set in its published layout")
     parser.add_argument("--out", required=True, help="folder for results, logs and exports")
-    parser.add_argument("--seeds", default="0,1,2", help="comma-separated (default: 0,1,2)")
     parser.add_argument("--quick", action="store_true", help="a slice of the data, one epoch")
-    for name, keywords in more.items():
+    seeds = {"default": "0,1,2", "help": "comma-separated (default: %(default)s)"}
+    for name, keywords in {"seeds": seeds, **more}.items():
         parser.add_argument(f"--{name.replace('_', '-')}", **keywords)
     args = parser.parse_args()
     if "--data" in doc and args.data is None:
@@ -53,16 +51,6 @@ def arguments(doc: str, **more: dict) -> argparse.Namespace:
 def recipe(args: argparse.Namespace, **values: Any) -> dict[str, Any]:
     """Returns what `fit` takes; one epoch with --quick."""
     return {**values, "epochs": 1} if args.quick else values
-
-
-def interval(values: list[float]) -> list[float]:
-    """Returns the 95 % t-interval of the mean over seeds; for one seed the value twice."""
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return [mean, mean]
-    t = _T95[len(values) - 2] if len(values) < 11 else 1.96
-    half = t * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return [mean - half, mean + half]
 
 
 class Results:
@@ -178,30 +166,23 @@ def fit(
     mix: dict | None = None,
     drop: Any = None,
 ) -> None:
-    """Trains with AdamW, 5 % warm-up, cosine decay and clipping; saves the last model.
+    """Trains by a recipe under a folder, with all callbacks; saves the last model.
 
     Args:
         model: assembled.
         data: with a validation split.
         folder: of the run.
-        recipe: `epochs`, `batch`, `rate` (the highest learning rate), `weight_decay` (of all
-            weights); with `ema`, the model ends with this moving average of its weights.
+        recipe: see `mmkeras.training.recipe.train`.
         samples: whether TensorBoard gets samples of the validation rows.
         mix: MixUp or CutMix, as of `data.train`.
         drop: modality dropout, as of `data.train`.
     """
-    batch, epochs = recipe["batch"], recipe["epochs"]
-    steps = epochs * (len(data.splits["train"]) // batch)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0, steps, warmup_target=recipe["rate"], warmup_steps=steps // 20
-    )
-    average = {"use_ema": True, "ema_momentum": recipe["ema"]} if "ema" in recipe else {}
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=recipe["weight_decay"], **average)
-    model.compile(optimizer, clip_norm=1.0)
-    model.fit(
-        data.train(batch, mix=mix, drop=drop),
+    more = {"mix": mix, "drop": drop}
+    recipes.train(
+        model,
+        data,
+        {**recipe, **{key: value for key, value in more.items() if value is not None}},
         validation_data=data.valid(256),
-        epochs=epochs,
         verbose=2,
         callbacks=mk.training.callbacks(folder, data=data if samples else None, histogram_freq=0),
     )

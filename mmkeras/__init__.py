@@ -28,6 +28,7 @@ _NAMES = {
     "Vector": "core",
     "Video": "core",
     "assemble": "assembly",
+    "compare": "training",
     "register": "core",
 }
 _PACKAGES = (
@@ -40,6 +41,7 @@ _PACKAGES = (
     "heads",
     "layers",
     "models",
+    "objectives",
     "training",
 )
 

@@ -35,7 +35,8 @@ def assemble(
             `mk.encoders.raw`), "tokens" of the encoders (unless it is said, or decisions are
             combined), "pooled" (a mean per modality) or "decisions" (late). A list of fusions at
             different levels is a hybrid, see `mk.fusion.HybridFusion`.
-        heads: output name -> head, e.g. `{"answer": mk.heads.Classifier(classes)}`.
+        heads: output name -> head or objective, e.g. `{"answer": mk.heads.Classifier(classes)}`;
+            an objective (`mk.objectives.Contrastive()`) reads the encoders and not the fusion.
         alignment: what projects the tokens of the encoders into one space of `hidden_dim` before
             the fusion: name, dict `{"name": ..., **arguments}`, layer, or None for none (a fusion
             has projections of its own); see `mmkeras.alignment.ALIGNMENTS`.

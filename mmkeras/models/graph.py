@@ -12,6 +12,7 @@ from mmkeras.core.identifiers import nearest
 from mmkeras.heads import Head
 from mmkeras.heads.decision import deciding
 from mmkeras.models import levels
+from mmkeras.objectives import Objective
 
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 
@@ -47,8 +48,11 @@ def graph(
             )
     if "decisions" in placed:
         combine = placed["decisions"].layer.combine
-        heads = {name: deciding(head, combine) for name, head in heads.items()}
-    heads = {name: _named(head, name) for name, head in heads.items()}
+        heads = {
+            name: head if isinstance(head, Objective) else deciding(head, combine)
+            for name, head in heads.items()
+        }
+    heads = {name: _named(head, name, names) for name, head in heads.items()}
     inputs = {key: x for name in names for key, x in _inputs(name, models[name]).items()}
     _check_parts([*inputs, *_names(models, heads, align), *levels.layers(placed, names)])
     read = {}
@@ -57,9 +61,16 @@ def graph(
             read.setdefault(key, {})[name] = model({k: inputs[k] for k in (name, f"{name}_mask")})
     if align is not None:
         read["encoded"] = align(read["encoded"])
-    with _policy(precision.get("fusion")):
-        fused = levels.join(placed, read, hidden_dim)
-    return inputs, {name: head(fused) for name, head in heads.items()}
+    outputs = {}
+    for name, head in heads.items():
+        if isinstance(head, Objective):
+            given = read.get("encoded", read.get("raw"))
+            outputs[name] = head({m: {k: given[m][k] for k in ("tokens", "mask")} for m in names})
+    if len(outputs) < len(heads):
+        with _policy(precision.get("fusion")):
+            fused = levels.join(placed, read, hidden_dim)
+        outputs |= {name: head(fused) for name, head in heads.items() if name not in outputs}
+    return inputs, {name: outputs[name] for name in heads}
 
 
 def _inputs(name: str, models: Mapping[str, keras.Model]) -> dict:
@@ -134,16 +145,19 @@ def _check_read(placed: Mapping, encoders: Mapping, align: Any) -> None:
         )
 
 
-def _named(head: keras.layers.Layer, name: str) -> keras.layers.Layer:
+def _named(head: keras.layers.Layer, name: str, modalities: tuple[str, ...]) -> keras.layers.Layer:
     """Returns the head under its output's name, so that weights and logs carry it."""
-    if not isinstance(head, Head) or head.name == name and head.built:
+    if not isinstance(head, Head | Objective) or head.name == name and head.built:
         return head
     if head.built:
         raise ValueError(
             f"The head {name!r} must be new or have this name: a built layer keeps its name. "
             f"Received: one that is built as {head.name!r}. Rename the output, or make a new head."
         )
-    return type(head).from_config({**head.get_config(), "name": name})
+    config = {**head.get_config(), "name": name}
+    if isinstance(head, Objective):
+        config["modalities"] = config["modalities"] or modalities
+    return type(head).from_config(config)
 
 
 def _check_parts(parts: list[str]) -> None:

@@ -2,7 +2,9 @@
 
 from mmkeras.training.adapters import load_adapters, lora, merge_adapters, save_adapters
 from mmkeras.training.averaging import AverageWeights
+from mmkeras.training.balancing import balance, blending_weights
 from mmkeras.training.callbacks import callbacks
+from mmkeras.training.compare import compare
 from mmkeras.training.features import cache_features, pooled
 from mmkeras.training.freezing import freeze, stages, unfreeze
 from mmkeras.training.missing import missing_curve
@@ -14,6 +16,7 @@ from mmkeras.training.resume import PREEMPTED, Resume
 from mmkeras.training.runtime import precision, seed, strategy, xla_cache
 from mmkeras.training.samples import Samples
 from mmkeras.training.schedules import schedule
+from mmkeras.training.search import search
 from mmkeras.training.workers import is_chief
 
 __all__ = [
@@ -24,8 +27,11 @@ __all__ = [
     "Profile",
     "Resume",
     "Samples",
+    "balance",
+    "blending_weights",
     "cache_features",
     "callbacks",
+    "compare",
     "is_chief",
     "freeze",
     "load_adapters",
@@ -37,6 +43,7 @@ __all__ = [
     "precision",
     "save_adapters",
     "schedule",
+    "search",
     "seed",
     "stages",
     "strategy",

@@ -13,7 +13,7 @@ from mmkeras.training.profiling import Profile
 from mmkeras.training.resume import Resume
 from mmkeras.training.samples import Samples
 
-_LOWER_IS_BETTER = ("loss", "error", "mae", "mse", "rmse", "wer", "cer")
+LOWER_IS_BETTER = ("loss", "error", "mae", "mse", "rmse", "wer", "cer")
 
 
 class _LearningRate(keras.callbacks.Callback):
@@ -101,7 +101,7 @@ def callbacks(
         return always
     _writable(run_dir)
     tensorboard = run_dir / "tensorboard"
-    mode = mode or ("min" if monitor.endswith(_LOWER_IS_BETTER) else "max")
+    mode = mode or ("min" if monitor.endswith(LOWER_IS_BETTER) else "max")
     made = [
         always[0],
         keras.callbacks.TensorBoard(str(tensorboard), histogram_freq=histogram_freq),

@@ -1,6 +1,5 @@
 """Where the time of a training goes: step, data wait, rate, utilisation, memory, compile time."""
 
-import contextlib
 import math
 import resource
 import statistics
@@ -12,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from mmkeras.core import checks
+from mmkeras.training.cost import forward_flops
 
 UNITS = {
     "step_seconds": "median time from the end of one step to the end of the next",
@@ -182,19 +182,6 @@ class Profile(keras.callbacks.Callback):
         return self.peak_flops
 
 
-def forward_flops(model: keras.Model, rows: int) -> float:
-    """Returns the floating-point operations of a forward pass, as TensorFlow counts its graph."""
-    specs = tf.nest.map_structure(
-        lambda t: tf.TensorSpec((rows, *(d or 1 for d in t.shape[1:])), t.dtype), model.input
-    )
-    forward = tf.function(lambda x: model(x, training=False), autograph=False)
-    graph = forward.get_concrete_function(specs).graph
-    builder = tf.compat.v1.profiler.ProfileOptionBuilder
-    options = builder(builder.float_operation()).with_empty_output().build()
-    with _quiet():
-        return float(tf.compat.v1.profiler.profile(graph, options=options).total_float_ops)
-
-
 def matmul_flops(dtype: str = "float32", device: str = "CPU:0", size: int | None = None) -> float:
     """Returns the floating-point operations per second of square matrix products on a device.
 
@@ -227,15 +214,3 @@ def _peak_memory() -> float:
     if tf.config.list_logical_devices("GPU"):
         return float(tf.config.experimental.get_memory_info("GPU:0")["peak"])
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
-
-
-@contextlib.contextmanager
-def _quiet() -> Any:
-    """Without TensorFlow's note that its counter is of version 1."""
-    logger = tf.get_logger()
-    level = logger.level
-    logger.setLevel("ERROR")
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -7,13 +7,14 @@ import pytest
 import mmkeras as mk
 from benchmarks import encoders as bench
 from mmkeras.encoders import ENCODERS
+from mmkeras.training.cost import forward_flops
 
 IMAGE = mk.Image(size=32)
 
 
 def counted(name, spec, **arguments):
     model = mk.encoders.get({"name": name, **arguments}, "x", spec)
-    return bench.flops(model, bench.batch_of(spec, 1))
+    return forward_flops(model, 1, unroll=True)
 
 
 def test_operations_of_a_transformer_are_those_of_its_products():

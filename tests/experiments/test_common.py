@@ -15,7 +15,7 @@ def test_interval_is_students():
     values = [0.90, 0.92, 0.97]
     scipy_stats = pytest.importorskip("scipy.stats")
     low, high = scipy_stats.t.interval(0.95, 2, loc=np.mean(values), scale=scipy_stats.sem(values))
-    np.testing.assert_allclose(common.interval(values), [low, high], rtol=1e-4)
+    np.testing.assert_allclose(common.interval(values), [low, high], rtol=1e-9)
     assert common.interval([0.5]) == [0.5, 0.5]
 
 

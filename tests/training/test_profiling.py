@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import mmkeras as mk
 from mmkeras.training import profiling
+from mmkeras.training.cost import forward_flops
 
 SPECS = {"numbers": mk.Vector(size=3, normalize=False)}
 
@@ -41,7 +42,7 @@ def test_figures_on_a_clock_of_ticks(monkeypatch, tmp_path, capsys):
     profile = mk.training.Profile(tmp_path, peak_flops=100.0)
     model = build()
     model.fit(rows(), epochs=2, verbose=0, callbacks=[profile])
-    forward = profiling.forward_flops(model, 4)
+    forward = forward_flops(model, 4)
     for epoch, found in enumerate(profile.epochs):
         assert found["epoch"] == epoch
         # 18 rows in batches of 4, 4, 4, 4, 2; one tick per step, the first step does not count.
@@ -111,7 +112,7 @@ def test_validation_is_no_step_and_logs_stay_as_they_are():
 def test_forward_flops_of_a_matrix_product():
     inputs = {"a": keras.Input((5,), name="a")}
     model = mk.Model(inputs, {"b": keras.layers.Dense(7, use_bias=False, name="b")(inputs["a"])})
-    assert profiling.forward_flops(model, 3) == 2 * 3 * 5 * 7
+    assert forward_flops(model, 3) == 2 * 3 * 5 * 7
 
 
 def test_a_trace_of_chosen_steps(tmp_path):
