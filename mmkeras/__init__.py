@@ -36,6 +36,7 @@ _PACKAGES = (
     "core",
     "data",
     "encoders",
+    "evaluation",
     "export",
     "fusion",
     "heads",

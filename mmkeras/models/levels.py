@@ -57,6 +57,12 @@ def place(fusion: Any, names: Sequence[str], **defaults: Any) -> dict[str, Place
     return found
 
 
+def reads_encoders(fusion: Any, names: Sequence[str]) -> bool:
+    """Whether a fusion, given as to `place`, reads more than raw features."""
+    entries = fusion if isinstance(fusion, list | tuple) else [fusion]
+    return any(_read(entry, names)[1] != "features" for entry in entries)
+
+
 def _read(entry: Any, names: Sequence[str]) -> tuple[Any, str, dict]:
     """Returns identifier, level and sizes of the raw units."""
     own = dict(entry) if isinstance(entry, Mapping) else {"name": entry}

@@ -7,6 +7,8 @@ import tensorflow as tf
 
 import mmkeras as mk
 from mmkeras.fusion import FUSIONS
+from mmkeras.training import settings, task
+from mmkeras.training.balancing.heads import encoded
 from tests import contract
 from tests.models.test_assemble import HEADS, SPECS, batch_of, build
 
@@ -247,6 +249,29 @@ def test_export_with_a_modality_left_out(tmp_path):
     batch["my_text_mask"], batch["my_vector_mask"] = batch["my_text"] > 0, np.zeros(2, bool)
     expected = tf.nn.softmax(model(contract.tensors(batch))["kind"])
     np.testing.assert_allclose(answer["kind_scores"], expected, atol=1e-5)
+
+
+def test_comparisons_and_remedies_know_the_levels():
+    """An early row of a comparison has no encoders; a remedy balances encoders, not raw units."""
+    rng, classes = np.random.default_rng(0), ["a", "b"] * 6
+    columns = {"x": rng.normal(size=(12, 3)), "y": rng.normal(size=(12, 2)), "kind": classes}
+    specs = {"x": mk.Vector(size=3), "y": mk.Vector(size=2)}
+    data = mk.data.table(columns, specs, "kind", valid=0.5)
+    heads = {"kind": mk.heads.Classifier(data.classes)}
+    given = task.checked(data, {"x": "mlp", "y": "mlp"}, heads, None, ("valid",))
+    early, late = {"name": "sum", "level": "features"}, {"name": mk.fusion.SumFusion}
+    assert {"x_raw", "y_raw"} < names_of(given.build(early, 8))
+    assert {"x_mlp", "y_mlp"} < names_of(given.build(late, 8))
+    both = given.build([early, late], 8)
+    assert {"x_raw", "y_raw", "x_mlp", "y_mlp"} < names_of(both)
+    assert {name: found[0].name for name, found in encoded(both).items()} == {
+        "x": "x_mlp",
+        "y": "y_mlp",
+    }
+    assert set(encoded(given.build(early, 8))) == {"x", "y"}
+    assert list(settings.named([[early, "film"], late])) == ["sum_and_film", "SumFusion"]
+    with pytest.raises(TypeError, match="Received: the finished layer 'own'"):
+        settings.named({"row": [early, mk.fusion.SumFusion(("x", "y"), name="own")]})
 
 
 # Errors -----------------------------------------------------------------------------------------

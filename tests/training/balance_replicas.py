@@ -60,7 +60,14 @@ def balance(*args, **options):
 
 # Remedy, rows of a batch, rows, epochs, options on one device, options on two.
 CASES = {
-    "ogm_ge, uneven, clipped": (balance("ogm_ge", alpha=0.8), 19, 38, 2, {"clip_norm": 0.5}, {}),
+    "ogm_ge, clipped, a replica without rows": (
+        balance("ogm_ge", alpha=0.8),
+        12,
+        37,
+        2,
+        {"clip_norm": 0.5},
+        {},
+    ),
     "ogm_ge, xla, micro-batches": (
         balance("ogm_ge", alpha=0.8),
         12,
@@ -69,8 +76,7 @@ CASES = {
         {},
         {"jit": True, "accumulate_steps": 3},
     ),
-    "blending": (balance("blending", every=1), 12, 36, 4, {}, {}),
-    "auxiliary, a replica without rows": (balance("auxiliary"), 12, 37, 2, {}, {}),
+    "blending, uneven": (balance("blending", every=1), 19, 38, 3, {}, {}),
 }
 
 

@@ -273,17 +273,17 @@ def cases(script_result):
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "limit"),
     [
-        "ogm_ge, uneven, clipped",
-        "ogm_ge, xla, micro-batches",
-        "blending",
-        "auxiliary, a replica without rows",
+        # The order of float32 sums is all that differs; measured 1.2e-7.
+        ("ogm_ge, clipped, a replica without rows", 1e-6),
+        ("ogm_ge, xla, micro-batches", 1e-6),
+        # The weights divide by the square of a small difference of losses; measured 1.1e-5.
+        ("blending, uneven", 1e-4),
     ],
 )
-def test_one_device_equals_two_replicas(cases, name):
-    # The order of float32 sums is all that differs.
-    assert cases[name]["apart"] <= 2e-6, cases[name]["worst"]
+def test_one_device_equals_two_replicas(cases, name, limit):
+    assert cases[name]["apart"] <= limit, cases[name]["worst"]
     assert cases[name]["moved"] > 1e-3
     assert {"a_loss", "a_score", "a_gradient_norm", "val_a_loss"} <= set(cases[name]["names"])
 

@@ -83,7 +83,7 @@ class Balanced(Unbalanced):
             )
         self.names, self.heads = names, _heads(model)
         self.voices = (*names, JOINT) if remedy.joint else names
-        self.loss_weights = _per_output(loss_weights, model.output_names)
+        self.shares = _per_output(loss_weights, model.output_names)
         self.encoders = {m: encoder for m, (encoder, _) in towers.items()}
         layer = ModalityHeads(names, self.heads, detached=remedy.detached, name="modality_heads")
         said = layer({m: tokens for m, (_, tokens) in towers.items()})
@@ -111,34 +111,31 @@ class Balanced(Unbalanced):
         """Returns what is minimised; per voice the mean over rows of loss, score and weight."""
         own, figures = [], []
         for voice in self.voices:
-            spoken = predictions if voice == JOINT else said[voice]
+            spoken, here = predictions, None
+            if voice != JOINT:
+                spoken, here = said[voice], said[voice]["present"]
             parts = [
-                self._parts(output, _of(spoken, output), _of(y, output), _of(weights, output))
-                for output in self.heads
+                self._figures(o, _of(spoken, o), here, _of(y, o), _of(weights, o))
+                for o in self.heads
             ]
-            if voice != JOINT:
-                here = tf.cast(said[voice]["present"], tf.float32)
-                parts = [(each, here if w is None else here * w) for each, w in parts]
-            parts = [(each, tf.ones_like(each) if w is None else w) for each, w in parts]
-            means = [tf.reduce_mean(tf.math.multiply_no_nan(each, w)) for each, w in parts]
-            scores = [tf.reduce_mean(tf.math.multiply_no_nan(tf.exp(-e), w)) for e, w in parts]
-            counts = [tf.reduce_mean(w) for _, w in parts]
-            figures += [tf.add_n(means), tf.add_n(scores), tf.add_n(counts)]
-            if voice != JOINT:
-                weighted = zip(self.heads, means, strict=True)
-                own.append(tf.add_n([self.loss_weights[o] * mean for o, mean in weighted]))
+            own.append(tf.add_n([w * p[0] for w, p in zip(self.shares, parts, strict=True)]))
+            figures += tf.unstack(tf.add_n(parts))
         # As Keras has divided the loss: gradients are summed over the replicas.
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        return self.remedy.objective(loss, tf.stack(own) / replicas), figures
+        own = tf.stack(own[: len(self.names)])
+        own /= tf.distribute.get_strategy().num_replicas_in_sync
+        return self.remedy.objective(loss, own), figures
 
-    def _parts(self, output: str, spoken: Any, y: Any, weights: Any) -> tuple[Any, Any]:
-        """Returns loss (B,) and weights (B,), or None, of a voice's output."""
+    def _figures(self, output: str, spoken: Any, here: Any, y: Any, weights: Any) -> Any:
+        """Returns the means over rows of loss, score and weight of an output, (3,)."""
         y = tf.cast(y, tf.float32)
         if len(y.shape) < len(spoken.shape) and spoken.shape[-1] == 1:
             y = y[..., None]
-        each = self.heads[output].default_loss().call(y, spoken)
-        weights = None if weights is None else tf.cast(tf.reshape(weights, (-1,)), tf.float32)
-        return tf.cast(each, tf.float32), weights
+        each = tf.cast(self.heads[output].default_loss().call(y, spoken), tf.float32)
+        share = tf.ones_like(each) if here is None else tf.cast(here, tf.float32)
+        if weights is not None:
+            share *= tf.cast(tf.reshape(weights, (-1,)), tf.float32)
+        means = [tf.math.multiply_no_nan(part, share) for part in (each, tf.exp(-each))]
+        return tf.reduce_mean(tf.stack([*means, share]), axis=1)
 
     def reduced(self, losses: Any, gradients: list, rows: Any) -> tuple[Any, list]:
         """Measures and changes the encoders' gradients, by the sums over the global batch."""
@@ -226,13 +223,13 @@ def _heads(model: keras.Model) -> dict[str, Head]:
     return heads
 
 
-def _per_output(weights: Any, outputs: list[str]) -> dict[str, float]:
-    """Returns output -> weight from a dict, a list or None."""
+def _per_output(weights: Any, outputs: list[str]) -> list[float]:
+    """Returns the weight of every output from a dict, a list, a number or None."""
     if isinstance(weights, Mapping):
-        return {o: float(weights.get(o, 1.0)) for o in outputs}
-    if weights is None or not isinstance(weights, list | tuple):
-        weights = [1.0 if weights is None else float(weights)] * len(outputs)
-    return dict(zip(outputs, map(float, weights), strict=True))
+        return [float(weights.get(o, 1.0)) for o in outputs]
+    if isinstance(weights, list | tuple):
+        return [float(weight) for weight in weights]
+    return [1.0 if weights is None else float(weights)] * len(outputs)
 
 
 def _of(tree: Any, output: str) -> Any:

@@ -71,14 +71,19 @@ class ModalityHeads(keras.layers.Layer):
 
 
 def encoded(model: keras.Model) -> dict[str, tuple[keras.Model, dict]]:
-    """Returns modality -> (its encoder, the tokens and mask that it gives in the model's graph)."""
+    """Returns modality -> (its encoder, the tokens and mask that it gives in the model's graph).
+
+    Raw units (`mk.encoders.raw`) count as the encoder where there is no other.
+    """
     found = {}
     for layer in model.layers:
         if not isinstance(layer, keras.Model) or not isinstance(layer.output, Mapping):
             continue
         outputs = private.outputs_of(layer, model.inputs)
         if outputs is not None and set(outputs) == {"tokens", "mask"}:
-            found[min(layer.input, key=len)] = (layer, outputs)  # NAME, and not NAME_mask
+            name = min(layer.input, key=len)  # NAME, and not NAME_mask
+            if name not in found or found[name][0].name == f"{name}_raw":
+                found[name] = (layer, outputs)
     return found
 
 
