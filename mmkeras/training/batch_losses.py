@@ -33,11 +33,24 @@ class BatchLosses:
             for layer in model.layers
             if isinstance(layer, Objective) and layer.name in model.output_names
         }
+        self.alone = False  # whether all outputs are objectives'
         self.metrics = [keras.metrics.Mean(name=f"{name}_loss") for name in self.layers]
 
     def __bool__(self) -> bool:
         """Whether there are any."""
         return bool(self.layers)
+
+    def with_truth(self, y: Any, predictions: Mapping) -> Any:
+        """The truth with something for the objectives that need none: Keras asks for every output.
+
+        Args:
+            y: truth by output.
+            predictions: by output, tensors or specs.
+        """
+        missing = [name for name in self.layers if isinstance(y, Mapping) and name not in y]
+        if self.alone or not missing:
+            return y
+        return {**y, **{name: predictions[name] for name in missing}}
 
     def added(
         self, loss: Any, predictions: Mapping, y: Any, weights: Any, cotangents: Mapping | None

@@ -112,7 +112,7 @@ def _evaluations(names: list[str], rates: list[float]) -> list[tuple]:
 def metric_of(rows: list[dict]) -> str:
     """Returns the name of the first accuracy, or else metric, or else loss of a curve's rows."""
     names = [n for n in rows[0] if n not in ("missing", "rate") and not n.startswith("absent/")]
-    metrics = [n for n in names if not n.endswith("loss")]
+    metrics = [n for n in names if not n.endswith(("loss", "_score", "_weight"))]
     return next((n for n in metrics if n.endswith("accuracy")), (metrics or names)[0])
 
 

@@ -252,13 +252,16 @@ class Model(keras.Model):
         for i, metric in enumerate(heads):
             metric.update_state(losses[i + 1], sample_weight=rows)
         predictions = tf.nest.map_structure(lambda t: t[:rows], predictions)
+        y = self._mm_joint.with_truth(y, predictions)
         return self.compute_metrics(x, y, predictions, sample_weight=weights)
 
     def _heads_loss(self, *batch: Any, training: bool) -> Any:
         """What Keras minimises: nothing where all outputs are objectives'."""
         if self._mm_joint.alone and not self.losses:
             return tf.zeros([])
-        return self.compute_loss(*batch, training=training)
+        x, y, predictions, weights = batch
+        y = self._mm_joint.with_truth(y, predictions)
+        return self.compute_loss(x, y, predictions, weights, training=training)
 
     def _gradient(self, x: Any, y: Any, weights: Any, cotangents: Any = None) -> tuple:
         """Losses (total, heads, objectives, figures), predictions, dense gradients of a replica."""
@@ -311,6 +314,9 @@ class Model(keras.Model):
             return
         check_batch(self, data_batch)
         data_batch = lengths.declared(self, data_batch)
+        x, y, weights = keras.utils.unpack_x_y_sample_weight(data_batch)
+        y = self._mm_joint.with_truth(y, dict(zip(self.output_names, self.outputs, strict=True)))
+        data_batch = keras.utils.pack_x_y_sample_weight(x, y, weights)
         with self.distribute_strategy.scope():
             if self.optimizer is not None and not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)

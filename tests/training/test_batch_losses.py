@@ -78,3 +78,17 @@ def test_a_step_lowers_the_loss_and_saves(tmp_path):
     assert loaded.evaluate(rows, verbose=0, return_dict=True)["loss"] == pytest.approx(
         model.evaluate(rows, verbose=0, return_dict=True)["loss"], rel=1e-6
     )
+
+
+def test_a_remedy_beside_an_objective_leaves_it_alone():
+    specs = {name: mk.Vector(size=3, normalize=False) for name in ("a", "b")}
+    heads = {"match": mk.objectives.Contrastive(4), "kind": mk.heads.Classifier(("no", "yes"))}
+    model = mk.assemble(specs, heads=heads)
+    model.compile("sgd", jit=False, balance="auxiliary")
+    y = {"kind": np.arange(8) % 2}
+    logs = model.train_on_batch(batch_of(), y, return_dict=True)
+    assert {"a_loss", "b_loss", "match_loss"} <= set(logs)
+    assert 0.0 < logs["match_loss"] < logs["loss"]
+    alone = model_of()
+    with pytest.raises(ValueError, match=r"objectives alone, \['match'\]"):
+        alone.compile("sgd", balance="auxiliary")

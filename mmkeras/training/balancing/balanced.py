@@ -14,6 +14,7 @@ import keras
 import tensorflow as tf
 
 from mmkeras.heads import Head, head_of
+from mmkeras.objectives import Objective
 from mmkeras.training import private
 from mmkeras.training.balancing.blending import JOINT
 from mmkeras.training.balancing.heads import ModalityHeads, encoded
@@ -83,7 +84,10 @@ class Balanced(Unbalanced):
             )
         self.names, self.heads = names, _heads(model)
         self.voices = (*names, JOINT) if remedy.joint else names
-        self.shares = _per_output(loss_weights, model.output_names)
+        shares = dict(
+            zip(model.output_names, _per_output(loss_weights, model.output_names), strict=True)
+        )
+        self.shares = [shares[output] for output in self.heads]
         self.encoders = {m: encoder for m, (encoder, _) in towers.items()}
         layer = ModalityHeads(names, self.heads, detached=remedy.detached, name="modality_heads")
         said = layer({m: tokens for m, (_, tokens) in towers.items()})
@@ -212,7 +216,14 @@ def balanced(model: keras.Model, remedy: Remedy | None, loss_weights: Any = None
 
 
 def _heads(model: keras.Model) -> dict[str, Head]:
-    heads = {output: head_of(model, output) for output in model.output_names}
+    objectives = {layer.name for layer in model.layers if isinstance(layer, Objective)}
+    outputs = [output for output in model.output_names if output not in objectives]
+    heads = {output: head_of(model, output) for output in outputs}
+    if not heads:
+        raise ValueError(
+            "A remedy needs a head that each modality can have a copy of. Received: objectives "
+            f"alone, {sorted(objectives)}. Add a head, or leave `balance` out."
+        )
     for output, head in heads.items():
         if not isinstance(head, Head) or not hasattr(head, "default_loss"):
             raise ValueError(
