@@ -12,7 +12,7 @@ quickstart: $(VENV)/.installed  ## install, then train, export and serve on embe
 test: $(VENV)/.installed-dev  ## install the test extra, then everything CI runs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

@@ -75,15 +75,16 @@ def child(remat: bool, jit: bool, length: int, layers: int = 3, dim: int = 256) 
             loss = tf.reduce_mean(x**2)
         return tf.linalg.global_norm(tape.gradient(loss, weights))
 
-    before = _peak_mib()
+    before = peak_mib()
     float(step(tokens))
     start = time.perf_counter()
     norm = float(step(tokens))
     seconds = time.perf_counter() - start
-    print(json.dumps({"mib": _peak_mib() - before, "seconds": seconds, "norm": norm}))
+    print(json.dumps({"mib": peak_mib() - before, "seconds": seconds, "norm": norm}))
 
 
-def _peak_mib() -> float:
+def peak_mib() -> float:
+    """Returns the largest resident size of this process so far, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

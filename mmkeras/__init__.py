@@ -36,11 +36,13 @@ _PACKAGES = (
     "core",
     "data",
     "encoders",
+    "evaluation",
     "export",
     "fusion",
     "heads",
     "layers",
     "models",
+    "objectives",
     "training",
 )
 

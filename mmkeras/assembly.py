@@ -21,16 +21,22 @@ def assemble(
     precision: Mapping[str, str] | None = None,
     name: str = "multimodal",
 ) -> keras.Model:
-    """Returns a Functional model: encoders, one fusion, any number of heads.
+    """Returns a Functional model: encoders, fusion at one level or several, any number of heads.
 
     Args:
         modalities: name -> adapted spec, in the order in which the fusion reads them
             (`data.modalities`).
         encoders: name -> encoder name of the modality's kind, dict `{"name": ..., **arguments}`,
-            callable or `keras.Model`; the kind's first encoder where left out.
-        fusion: name, dict `{"name": ..., **arguments}`, class or layer; see
-            `mmkeras.fusion.FUSIONS`.
-        heads: output name -> head, e.g. `{"answer": mk.heads.Classifier(classes)}`.
+            callable or `keras.Model`; the kind's first encoder where left out. None for a fusion
+            that reads features alone.
+        fusion: name, dict `{"name": ..., **arguments}`, subclass of `mk.fusion.Fusion` or layer;
+            see `mmkeras.fusion.FUSIONS`. The dict may say at which "level" the fusion reads:
+            "features" (early: raw units without encoders, of the sizes in the dict's "raw", see
+            `mk.encoders.raw`), "tokens" of the encoders (unless it is said, or decisions are
+            combined), "pooled" (a mean per modality) or "decisions" (late). A list of fusions at
+            different levels is a hybrid, see `mk.fusion.HybridFusion`.
+        heads: output name -> head or objective, e.g. `{"answer": mk.heads.Classifier(classes)}`;
+            an objective (`mk.objectives.Contrastive()`) reads the encoders and not the fusion.
         alignment: what projects the tokens of the encoders into one space of `hidden_dim` before
             the fusion: name, dict `{"name": ..., **arguments}`, layer, or None for none (a fusion
             has projections of its own); see `mmkeras.alignment.ALIGNMENTS`.

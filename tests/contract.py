@@ -11,6 +11,7 @@ pass, in order: config, shapes, names, dtypes, order, gradients, saving, fit, ji
         check(UNITS[unit], tmp_path)
 """
 
+import functools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -136,6 +137,30 @@ def randomize(variables: Any, seed: int = 1, scale: float = 0.3) -> None:
         value = keras.ops.convert_to_numpy(variable)
         if is_float(variable):
             variable.assign(value + scale * rng.standard_normal(value.shape).astype("float32"))
+
+
+def made_once(make: Callable) -> Callable:
+    """Decorates a maker of layers or models: made once per arguments, then given as it was made.
+
+    All its variables have their first values again, and the seeds are those of a fresh start, so
+    that no test sees what another did, in whatever order they run. The arguments are hashable.
+    """
+    held = {}
+
+    @functools.wraps(make)
+    def given(*arguments: Any, **options: Any) -> keras.layers.Layer:
+        key = (arguments, *sorted(options.items()), keras.config.dtype_policy().name)
+        keras.utils.set_random_seed(0)
+        if key not in held:
+            made = make(*arguments, **options)
+            held[key] = made, [variable.numpy() for variable in made.variables]
+            keras.utils.set_random_seed(0)
+        made, values = held[key]
+        for variable, value in zip(made.variables, values, strict=True):
+            variable.assign(value)
+        return made
+
+    return given
 
 
 def weighted_sum(outputs: Any, seed: int = 2) -> Any:
@@ -289,7 +314,7 @@ def saving(unit: Unit, tmp_path: Path) -> None:
 
 
 def fit_step(unit: Unit, tmp_path: Path) -> None:
-    """One `fit` step with and without XLA moves every weight, by the same amount."""
+    """One `fit` step, eager and compiled by XLA, moves every weight, by the same amount."""
     arguments = unit.arguments()
     start, after = None, {}
     for jit in (False, True):
@@ -304,11 +329,14 @@ def fit_step(unit: Unit, tmp_path: Path) -> None:
         before = [v.numpy() for v in layer.trainable_variables]
         outputs = [t for _, t in sorted(flat(whole.output).items()) if is_float(t)]
         model = keras.Model(whole.input, outputs)
-        model.compile(keras.optimizers.SGD(0.1), ["mse"] * len(outputs), jit_compile=jit)
+        losses = ["mse"] * len(outputs)
+        model.compile(keras.optimizers.SGD(0.1), losses, jit_compile=jit, run_eagerly=not jit)
         rng = np.random.default_rng(3)
         batch = len(tf.nest.flatten(arguments)[0])
         truth = [rng.standard_normal((batch, *t.shape[1:])).astype("float32") for t in outputs]
-        history = model.fit(named(arguments), truth, batch_size=batch, verbose=0)
+        build_for_fit(model, truth)
+        data = tf.data.Dataset.from_tensors((named(arguments), tuple(truth)))
+        history = model.fit(data, shuffle=False, verbose=0)
         assert np.isfinite(history.history["loss"]).all()
         after[jit] = layer.get_weights()
         for variable, old in zip(layer.trainable_variables, before, strict=True):
@@ -316,13 +344,20 @@ def fit_step(unit: Unit, tmp_path: Path) -> None:
     assert_close(after[True], after[False], 1e-5)
 
 
-def jit(unit: Unit, tmp_path: Path) -> None:
-    """The forward pass compiled by XLA agrees with the eager one."""
+def build_for_fit(model: keras.Model, truth: list) -> None:
+    """Makes the variables of loss and optimizer; made inside `fit`, its step is traced twice."""
+    model.compute_loss(y=truth, y_pred=truth)
+    model.optimizer.build(model.trainable_variables)
+
+
+def jit(unit: Unit, tmp_path: Path) -> tuple[keras.layers.Layer, Callable]:
+    """The forward pass compiled by XLA agrees with the eager one; returns layer and compiled."""
     arguments = tensors(unit.arguments())
     layer = unit.layer()
     eager = layer(*arguments)
     compiled = tf.function(lambda *a: layer(*a), jit_compile=True, autograph=False)
     assert_close(compiled(*arguments), eager, 1e-5)
+    return layer, compiled
 
 
 CHECKS = (config, output_spec, names, dtypes, dict_order, gradient, saving, fit_step, jit)

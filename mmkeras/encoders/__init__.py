@@ -19,6 +19,7 @@ from mmkeras.encoders.image_resnet import image_resnet
 from mmkeras.encoders.image_vit import image_vit
 from mmkeras.encoders.levels import levels
 from mmkeras.encoders.pretrained import pretrained
+from mmkeras.encoders.raw import raw
 from mmkeras.encoders.sequence_lstm import sequence_lstm
 from mmkeras.encoders.sequence_transformer import sequence_transformer
 from mmkeras.encoders.series_patchtst import series_patchtst
@@ -143,6 +144,7 @@ __all__ = [
     "text_gru",
     "levels",
     "pretrained",
+    "raw",
     "several_shared",
     "text_lstm",
     "text_transformer",

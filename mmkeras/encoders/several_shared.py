@@ -25,14 +25,28 @@ def several_shared(name: str, modality: Several, *, encoder: Any = None) -> kera
         Functional model to tokens (B, K * T, D) and the mask (B, K * T), T tokens per item.
     """
     inputs, value, mask = begin(name, modality)
-    item = f"{name}_item"
-    model = encoders.get(encoder, item, modality.modality)
-    merged = {
-        item: MergeItems(name=f"{name}_merge")(value),
-        f"{item}_mask": MergeItems(name=f"{name}_merge_mask")(mask),
-    }
-    out = model(merged)
-    tokens = SplitItems(modality.count, name=f"{name}_split")(out["tokens"])
-    mask = SplitItems(modality.count, name=f"{name}_split_mask")(out["mask"])
-    tokens, mask = JoinItems(name=f"{name}_join")(tokens, mask)
-    return end(name, "shared", inputs, tokens, mask)
+    model = encoders.get(encoder, f"{name}_item", modality.modality)
+    return end(name, "shared", inputs, *of_items(name, modality, model, value, mask))
+
+
+def of_items(
+    prefix: str, modality: Several, model: keras.Model, value: Any, mask: Any
+) -> tuple[Any, Any]:
+    """Returns tokens (B, K * T, D) and mask (B, K * T) that a model gives of every item.
+
+    Args:
+        prefix: of the layers' names.
+        modality: of the value.
+        model: the item's encoder.
+        value, mask: (B, K, ...) each.
+    """
+    item = next(key for key in model.input if not key.endswith("_mask"))
+    out = model(
+        {
+            item: MergeItems(name=f"{prefix}_merge")(value),
+            f"{item}_mask": MergeItems(name=f"{prefix}_merge_mask")(mask),
+        }
+    )
+    tokens = SplitItems(modality.count, name=f"{prefix}_split")(out["tokens"])
+    mask = SplitItems(modality.count, name=f"{prefix}_split_mask")(out["mask"])
+    return JoinItems(name=f"{prefix}_join")(tokens, mask)

@@ -95,7 +95,7 @@ class TableFeatures(_Cells):
 
 @register
 class FeatureTokenizer(_Cells):
-    """A table row as tokens, one per cell behind a learned [CLS] (Gorishniy et al. 2021, 3.3).
+    """A table row as tokens, one per cell, behind a learned [CLS] (Gorishniy et al. 2021, 3.3).
 
     A number x becomes b + x w, a category b + e, with b, w, e of the column; every weight starts
     uniform in +-1 / sqrt(D), as there.
@@ -104,14 +104,29 @@ class FeatureTokenizer(_Cells):
         num_numeric: number of numeric columns, which come first.
         sizes: ids of each categorical column.
         dim: D.
+        with_cls: whether there is [CLS].
 
     Call arguments:
         cells: float32 (B, C).
         mask: bool (B, C).
 
     Returns:
-        `(tokens, mask)`: (B, 1 + C, D), and bool (B, 1 + C), true at [CLS].
+        `(tokens, mask)`: (B, 1 + C, D), and bool (B, 1 + C), true at [CLS]; without it (B, C, D)
+        and the mask as it is.
     """
+
+    def __init__(
+        self,
+        num_numeric: int,
+        sizes: Sequence[int],
+        dim: int,
+        *,
+        with_cls: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        """Stores the arguments."""
+        super().__init__(num_numeric, sizes, dim, **kwargs)
+        self.with_cls = bool(with_cls)
 
     def build(self, cells_shape: tuple, mask_shape: tuple = None) -> None:
         """Creates weights, embeddings, biases and [CLS]."""
@@ -125,7 +140,10 @@ class FeatureTokenizer(_Cells):
         self.bias = self.add_weight(
             shape=(self.num_cells, self.dim), initializer=start.clone(), name="bias"
         )
-        self.cls = self.add_weight(shape=(1, 1, self.dim), initializer=start.clone(), name="cls")
+        if self.with_cls:
+            self.cls = self.add_weight(
+                shape=(1, 1, self.dim), initializer=start.clone(), name="cls"
+            )
 
     def call(self, cells: Any, mask: Any) -> tuple[Any, Any]:
         """Returns tokens and mask."""
@@ -135,6 +153,8 @@ class FeatureTokenizer(_Cells):
         if self.sizes:
             parts.append(self.embed(cells[:, self.num_numeric :]))
         tokens = ops.concatenate(parts, axis=1) + ops.cast(self.bias, dtype)
+        if not self.with_cls:
+            return tokens, mask
         cls = ops.cast(self.cls, dtype)
         cls = ops.broadcast_to(cls, (ops.shape(cells)[0], 1, self.dim))
         return ops.concatenate([cls, tokens], axis=1), ops.pad(
@@ -142,7 +162,11 @@ class FeatureTokenizer(_Cells):
         )
 
     def compute_output_spec(self, cells: Any, mask: Any) -> tuple:
-        """One token more than cells."""
-        shape = (cells.shape[0], 1 + self.num_cells)
+        """One token more than cells, or as many."""
+        shape = (cells.shape[0], self.num_cells + self.with_cls)
         tokens = keras.KerasTensor((*shape, self.dim), self.compute_dtype)
         return tokens, keras.KerasTensor(shape, "bool")
+
+    def get_config(self) -> dict:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "with_cls": self.with_cls}

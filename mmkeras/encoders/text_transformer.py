@@ -58,13 +58,7 @@ def text_transformer(
     size = sizes_of(VARIANTS, variant, sizes)
     dim = size["hidden_dim"]
     inputs, ids, mask = begin(name, modality)
-    x = word_embedding(name, modality, ids, dim, embeddings)
-    x = LearnedPositions(modality.length, name=f"{name}_positions")(x)
-    if modality.segments > 1:
-        separator = modality.vocabulary.index("[SEP]")
-        number = SegmentIds(modality.segments, separator, name=f"{name}_segment_ids")(ids)
-        segment = keras.layers.Embedding(modality.segments, dim, name=f"{name}_segments")(number)
-        x = keras.layers.Add(name=f"{name}_add_segments")([x, segment])
+    x = embedded(name, modality, ids, dim, embeddings)
     if not normalize_first:
         x = keras.layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm")(x)
         x = keras.layers.Dropout(dropout, name=f"{name}_dropout")(x)
@@ -80,3 +74,15 @@ def text_transformer(
     if normalize_first:
         x = keras.layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm")(x)
     return end(name, "transformer", inputs, x, mask)
+
+
+def embedded(name: str, modality: Text, ids: Any, dim: int, embeddings: Any = None) -> Any:
+    """Returns word vectors + positions (+ the vectors of the segments) of ids (B, L): (B, L, D)."""
+    x = word_embedding(name, modality, ids, dim, embeddings)
+    x = LearnedPositions(modality.length, name=f"{name}_positions")(x)
+    if modality.segments == 1:
+        return x
+    separator = modality.vocabulary.index("[SEP]")
+    number = SegmentIds(modality.segments, separator, name=f"{name}_segment_ids")(ids)
+    segment = keras.layers.Embedding(modality.segments, dim, name=f"{name}_segments")(number)
+    return keras.layers.Add(name=f"{name}_add_segments")([x, segment])

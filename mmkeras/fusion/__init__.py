@@ -1,6 +1,6 @@
 """Fusions: one layer per file, all under one mask contract (see `Fusion`)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmkeras.core import resolve
@@ -18,6 +18,7 @@ from mmkeras.fusion.film import FiLMFusion
 from mmkeras.fusion.gated import GatedFusion
 from mmkeras.fusion.hierarchical_attention import HierarchicalAttentionFusion
 from mmkeras.fusion.highway import HighwayFusion
+from mmkeras.fusion.hybrid import LEVELS, HybridFusion
 from mmkeras.fusion.hypernetwork import HypernetworkFusion
 from mmkeras.fusion.late_averaging import LateAveragingFusion
 from mmkeras.fusion.late_transformer import LateTransformerFusion
@@ -92,23 +93,45 @@ FUSIONS = {
 }
 
 
+def class_of(identifier: Any) -> tuple[type, dict]:
+    """Returns `(class, arguments)` of a name, a subclass of `Fusion`, or a dict of either.
+
+    Raises:
+        ValueError: unknown name; the text gives the nearest match.
+        TypeError: something else.
+    """
+    given = identifier if isinstance(identifier, Mapping) else {"name": identifier}
+    cls = given.get("name")
+    if isinstance(cls, type) and issubclass(cls, Fusion):
+        return cls, {key: value for key, value in given.items() if key != "name"}
+    return resolve(identifier, FUSIONS, "fusion")
+
+
 def get(identifier: Any, modalities: Sequence[str], **defaults: Any) -> Any:
     """Returns a fusion layer.
 
     Args:
-        identifier: a name of `FUSIONS`, a dict `{"name": ..., **arguments}`, a class, or a layer.
+        identifier: a name of `FUSIONS`, a subclass of `Fusion`, a dict `{"name": ...,
+            **arguments}` of either, or a layer.
         modalities: names in declared order.
         **defaults: arguments that the dict's own override.
 
     Raises:
         ValueError: unknown name; the text gives the nearest match.
+        TypeError: none of these.
     """
-    if isinstance(identifier, type):
-        return identifier(modalities, **defaults)
-    if callable(identifier):
+    if callable(identifier) and not isinstance(identifier, type):
         return identifier
-    cls, overrides = resolve(identifier, FUSIONS, "fusion")
+    cls, overrides = class_of(identifier)
     return cls(modalities, **{**defaults, **overrides})
 
 
-__all__ = ["FUSIONS", "get", "Fusion", *(cls.__name__ for cls in FUSIONS.values())]
+__all__ = [
+    "FUSIONS",
+    "LEVELS",
+    "class_of",
+    "get",
+    "Fusion",
+    "HybridFusion",
+    *(cls.__name__ for cls in FUSIONS.values()),
+]

@@ -42,8 +42,13 @@ class MemoryFusion(Fusion):
     """
 
     def build(self, input_shape: Mapping[str, Mapping[str, tuple]]) -> None:
-        """Builds the layer; raises ValueError for sequences that differ in length."""
+        """Builds the layer; raises ValueError for sequences that differ in length, or none."""
         lengths = {m: tuple(shape["tokens"])[1] for m, shape in input_shape.items()}
+        if set(lengths.values()) == {1}:
+            raise ValueError(
+                "Memory fusion reads steps, and there is one: its recurrence would never train. "
+                f"Received: {lengths} tokens. Take another fusion, or another level than 'pooled'."
+            )
         if len(set(lengths.values()) - {1}) > 1:
             raise ValueError(
                 "Memory fusion takes aligned sequences: as many tokens of one modality as of the "

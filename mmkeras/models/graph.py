@@ -7,13 +7,12 @@ from typing import Any
 import keras
 
 from mmkeras import alignment as alignment_family
-from mmkeras import encoders as encoder_family
-from mmkeras import fusion as fusion_family
 from mmkeras.core import Modality, checks
 from mmkeras.core.identifiers import nearest
-from mmkeras.fusion.decisions import DecisionFusion
 from mmkeras.heads import Head
 from mmkeras.heads.decision import deciding
+from mmkeras.models import levels
+from mmkeras.objectives import Objective
 
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 
@@ -37,29 +36,55 @@ def graph(
             raise ValueError(f"Unknown modality {name!r} in `encoders`. {nearest(name, names)}")
     _check_heads(heads, names)
     precision = _check_precision(precision, {**encoders, "fusion": fusion}, names)
-    inputs, encoded, parts = {}, {}, []
+    with _policy(precision.get("fusion")):
+        placed = levels.place(fusion, names, hidden_dim=hidden_dim, dropout=dropout)
+        align = alignment_family.get(alignment, names, hidden_dim=hidden_dim, name="alignment")
+    _check_read(placed, encoders, align)
+    models = {}
     for name in names:
         with _policy(precision.get(name)):
-            encoder = encoder_family.get(encoders.get(name), name, modalities[name])
-        part = {key: encoder.input[key] for key in (name, f"{name}_mask")}
-        part = {k: keras.Input(t.shape[1:], dtype=t.dtype, name=k) for k, t in part.items()}
-        inputs.update(part)
-        encoded[name] = encoder(part)
-        parts.append(encoder.name)
-    with _policy(precision.get("fusion")):
-        layer = fusion_family.get(
-            fusion, names, hidden_dim=hidden_dim, dropout=dropout, name="fusion"
-        )
-        align = alignment_family.get(alignment, names, hidden_dim=hidden_dim, name="alignment")
-    if isinstance(layer, DecisionFusion):
-        heads = {name: deciding(head, layer.combine) for name, head in heads.items()}
-    heads = {name: _named(head, name) for name, head in heads.items()}
-    named = [("fusion", layer), *heads.items(), *([("alignment", align)] if align else [])]
-    _check_parts([*inputs, *parts, *(getattr(part, "name", name) for name, part in named)])
+            models[name] = levels.models(
+                placed, name, modalities[name], encoders.get(name), hidden_dim
+            )
+    if "decisions" in placed:
+        combine = placed["decisions"].layer.combine
+        heads = {
+            name: head if isinstance(head, Objective) else deciding(head, combine)
+            for name, head in heads.items()
+        }
+    heads = {name: _named(head, name, names) for name, head in heads.items()}
+    inputs = {key: x for name in names for key, x in _inputs(name, models[name]).items()}
+    _check_parts([*inputs, *_names(models, heads, align), *levels.layers(placed, names)])
+    read = {}
+    for name in names:
+        for key, model in models[name].items():
+            read.setdefault(key, {})[name] = model({k: inputs[k] for k in (name, f"{name}_mask")})
     if align is not None:
-        encoded = align(encoded)
-    fused = layer({name: {k: encoded[name][k] for k in ("tokens", "mask")} for name in names})
-    return inputs, {name: head(fused) for name, head in heads.items()}
+        read["encoded"] = align(read["encoded"])
+    outputs = {}
+    for name, head in heads.items():
+        if isinstance(head, Objective):
+            given = read.get("encoded", read.get("raw"))
+            outputs[name] = head({m: {k: given[m][k] for k in ("tokens", "mask")} for m in names})
+    if len(outputs) < len(heads):
+        with _policy(precision.get("fusion")):
+            fused = levels.join(placed, read, hidden_dim)
+        outputs |= {name: head(fused) for name, head in heads.items() if name not in outputs}
+    return inputs, {name: outputs[name] for name in heads}
+
+
+def _inputs(name: str, models: Mapping[str, keras.Model]) -> dict:
+    """Returns value and mask as the models of a modality take them."""
+    given = next(iter(models.values())).input
+    given = {key: given[key] for key in (name, f"{name}_mask")}
+    return {k: keras.Input(x.shape[1:], dtype=x.dtype, name=k) for k, x in given.items()}
+
+
+def _names(models: Mapping, heads: Mapping, align: Any) -> list[str]:
+    """Returns the names of encoders, heads and alignment; a function's is its place."""
+    named = [*heads.items(), *([("alignment", align)] if align else [])]
+    made = [model.name for part in models.values() for model in part.values()]
+    return [*made, *(getattr(part, "name", name) for name, part in named)]
 
 
 def _check_modalities(modalities: Any) -> tuple[str, ...]:
@@ -92,7 +117,8 @@ def _check_precision(precision: Any, given: Mapping, names: tuple[str, ...]) -> 
             known = nearest(part, (*names, "fusion"))
             raise ValueError(f"Unknown part {part!r} in `precision`. {known} Heads are float32.")
         checks.one_of(f"precision[{part!r}]", policy, POLICIES)
-        if isinstance(given.get(part), keras.layers.Layer):
+        made = keras.tree.flatten(given.get(part))
+        if any(isinstance(one, keras.layers.Layer) for one in made):
             raise ValueError(
                 f"The precision of {part!r} must be set where it is made. Received: a finished "
                 f"layer and precision={policy!r}. Make it with `dtype={policy!r}`."
@@ -107,16 +133,31 @@ def _check_precision(precision: Any, given: Mapping, names: tuple[str, ...]) -> 
     return dict(precision or {})
 
 
-def _named(head: keras.layers.Layer, name: str) -> keras.layers.Layer:
+def _check_read(placed: Mapping, encoders: Mapping, align: Any) -> None:
+    """Raises where encoders or an alignment are given that no fusion reads."""
+    given = sorted(encoders) + (["alignment"] if align is not None else [])
+    if set(placed) == {"features"} and given:
+        raise ValueError(
+            "Fusion at the level 'features' reads raw units, and no encoder or alignment. "
+            f"Received: {given}. Leave them out (the size of a unit is given with the fusion: "
+            "{'level': 'features', 'raw': {'image': {'patch': 4}}, ...}), or add a fusion that "
+            "reads them: fusion=[..., 'late_transformer']."
+        )
+
+
+def _named(head: keras.layers.Layer, name: str, modalities: tuple[str, ...]) -> keras.layers.Layer:
     """Returns the head under its output's name, so that weights and logs carry it."""
-    if not isinstance(head, Head) or head.name == name and head.built:
+    if not isinstance(head, Head | Objective) or head.name == name and head.built:
         return head
     if head.built:
         raise ValueError(
             f"The head {name!r} must be new or have this name: a built layer keeps its name. "
             f"Received: one that is built as {head.name!r}. Rename the output, or make a new head."
         )
-    return type(head).from_config({**head.get_config(), "name": name})
+    config = {**head.get_config(), "name": name}
+    if isinstance(head, Objective):
+        config["modalities"] = config["modalities"] or modalities
+    return type(head).from_config(config)
 
 
 def _check_parts(parts: list[str]) -> None:
@@ -125,7 +166,8 @@ def _check_parts(parts: list[str]) -> None:
     if twice:
         raise ValueError(
             "The parts of a model must have different names: inputs, encoders, fusion and heads. "
-            f"Received twice: {', '.join(twice)}. Rename the modality or the head."
+            f"Received twice: {', '.join(twice)}. Rename the modality or the head (or the layer, "
+            "if it is one of your own)."
         )
 
 

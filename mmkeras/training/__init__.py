@@ -2,6 +2,7 @@
 
 from mmkeras.training.adapters import load_adapters, lora, merge_adapters, save_adapters
 from mmkeras.training.averaging import AverageWeights
+from mmkeras.training.balancing import balance, blending_weights
 from mmkeras.training.callbacks import callbacks
 from mmkeras.training.compare import compare
 from mmkeras.training.features import cache_features, pooled
@@ -26,6 +27,8 @@ __all__ = [
     "Profile",
     "Resume",
     "Samples",
+    "balance",
+    "blending_weights",
     "cache_features",
     "callbacks",
     "compare",

@@ -32,6 +32,9 @@ class Fit:
     def __init__(self, model: keras.Model, given: dict) -> None:
         self.model, x = model, given.get("x")
         callbacks = keras.tree.flatten(given.get("callbacks") or [])
+        needed = model._mm_balance.callbacks(given)
+        if needed:
+            callbacks = given["callbacks"] = [*callbacks, *needed]
         self.resume = resume.find(callbacks)
         self.guard = next((c for c in callbacks if isinstance(c, NonFiniteGuard)), None)
         self.profile = next((c for c in callbacks if isinstance(c, Profile)), None)

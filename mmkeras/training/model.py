@@ -16,7 +16,17 @@ import tensorflow as tf
 
 from mmkeras.core import register
 from mmkeras.heads.truth import batch_truth
-from mmkeras.training import lengths, optimizers, options, private, resume, step, workers
+from mmkeras.training import (
+    balancing,
+    batch_losses,
+    lengths,
+    optimizers,
+    options,
+    private,
+    resume,
+    step,
+    workers,
+)
 from mmkeras.training.fit import Fit
 from mmkeras.training.inputs import check_batch
 
@@ -38,6 +48,7 @@ class Model(keras.Model):
         jit: bool | str = "auto",
         clip_norm: float | None = None,
         accumulate_steps: int = 1,
+        balance: Any = None,
         **kwargs: Any,
     ) -> None:
         """Configures training; call it inside `strategy.scope()` when the model was built there.
@@ -54,6 +65,8 @@ class Model(keras.Model):
             accumulate_steps: micro-batches into which every replica's part of a batch is cut, to
                 save memory: gradients are averaged, one optimizer step per batch. The same
                 numbers as without, but for batch statistics, which are of a micro-batch.
+            balance: remedy for modalities that learn at different speeds, or its name; see
+                `mk.training.balance`.
             **kwargs: `loss_weights`, `weighted_metrics`, `run_eagerly` of Keras.
 
         Raises:
@@ -67,11 +80,13 @@ class Model(keras.Model):
             optimizer = optimizers.optimizer(optimizer, no_decay=())
         synchronized = step.synchronizing(self) if replicas > 1 else []
         options.check_synchronized(synchronized, jit, accumulate_steps)
+        joint = batch_losses.BatchLosses(self)
         if loss is None:
             loss = self._head_defaults("default_loss")
-            options.check_losses(loss, self.output_names)
+            options.check_losses({**loss, **joint.layers}, self.output_names)
             if metrics is None:
                 metrics = self._head_defaults("default_metrics")
+        joint.alone = not loss
         if tf.distribute.get_strategy() is not self.distribute_strategy or not all(
             self.distribute_strategy.extended.variable_created_in_scope(v.value)
             for v in self.variables
@@ -81,14 +96,22 @@ class Model(keras.Model):
                 "of another scope. Call assemble(...) and compile(...) inside one "
                 "`with strategy.scope():`."
             )
+        remedy = None if balance is None else balancing.balance(balance)
+        self._mm_balance = balancing.balanced(self, remedy, kwargs.get("loss_weights"))
         super().compile(
-            optimizer=optimizer, loss=loss, metrics=metrics, jit_compile=False, **kwargs
+            optimizer=optimizer,
+            loss=loss or None,
+            metrics=metrics or None,
+            jit_compile=False,
+            **kwargs,
         )
+        self._mm_joint = joint
         private.leave_reduced(self.optimizer)
         self._mm_options = {
             "jit": jit,
             "clip_norm": clip_norm,
             "accumulate_steps": accumulate_steps,
+            "balance": remedy and keras.saving.serialize_keras_object(remedy),
         }
         self._mm_jit = False if synchronized else jit
         self._mm_synchronized, self._mm_fit = bool(synchronized), None
@@ -98,6 +121,12 @@ class Model(keras.Model):
     def jit(self) -> bool | str:
         """Whether the training step is compiled with XLA; "auto" until the first `fit` decides."""
         return getattr(self, "_mm_jit", "auto")
+
+    @property
+    def metrics(self) -> list:
+        """Keras' metrics, and the losses of the objectives."""
+        joint = getattr(self, "_mm_joint", None)
+        return [*super().metrics, *(joint.metrics if joint else [])]
 
     def _head_defaults(self, what: str) -> dict:
         """Returns output -> default, of the heads that have one."""
@@ -156,7 +185,8 @@ class Model(keras.Model):
     def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Evaluates as `keras.Model.evaluate`; several workers share every batch."""
         x, steps = workers.share(self.distribute_strategy, x, kwargs.get("steps"))
-        return super().evaluate(x, *args, **(kwargs | ({"steps": steps} if steps else {})))
+        with self._mm_balance.evaluating():
+            return super().evaluate(x, *args, **(kwargs | ({"steps": steps} if steps else {})))
 
     @private.without_autotuning()
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
@@ -171,11 +201,12 @@ class Model(keras.Model):
     def _reduced_gradient(self, data: Any) -> tuple:
         """Losses, predictions, reduced and clipped gradients, and if guarded: all is finite."""
         batch, rows = step.without_empty(keras.utils.unpack_x_y_sample_weight(data))
-        losses, predictions, gradients = self._accumulated_gradient(batch)
+        losses, predictions, gradients = self._accumulated_gradient(batch, rows)
         context = tf.distribute.get_replica_context()
         if context.num_replicas_in_sync > 1:
             gradients = step.weighted_by_rows(gradients, rows, context)
             gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        losses, gradients = self._mm_balance.reduced(losses, gradients, rows)
         gradients, finite = self._clipped(gradients)
         if finite is not None:
             bad = tf.cast(~(finite & tf.reduce_all(tf.math.is_finite(losses))), tf.float32)
@@ -190,12 +221,14 @@ class Model(keras.Model):
 
     def test_step(self, data: Any) -> dict:
         """One evaluation step on one replica's part of the batch."""
-        (x, y, weights), _ = step.without_empty(keras.utils.unpack_x_y_sample_weight(data))
+        (x, y, weights), rows = step.without_empty(keras.utils.unpack_x_y_sample_weight(data))
         with batch_truth(y, weights):
-            predictions = self(x, training=False)
+            predictions, said = self._mm_balance.forward(x, training=False)
         with private.head_losses(self) as heads:
-            loss = self.compute_loss(x, y, predictions, weights, training=False)
-        losses = tf.stack([tf.cast(loss, tf.float32), *heads])
+            loss = self._heads_loss(x, y, predictions, weights, training=False)
+        _, figures = self._mm_balance.objective(loss, predictions, said, y, weights)
+        joint = self._mm_joint.evaluated(predictions, y, weights, rows)
+        losses = tf.stack([self._mm_joint.total(loss, joint), *heads, *joint, *figures])
         return self._score(*keras.utils.unpack_x_y_sample_weight(data), losses, predictions)
 
     def predict_step(self, data: Any) -> Any:
@@ -203,25 +236,39 @@ class Model(keras.Model):
         (x, _, _), rows = step.without_empty(keras.utils.unpack_x_y_sample_weight(data))
         return tf.nest.map_structure(lambda t: t[:rows], self(x, training=False))
 
+    def get_metrics_result(self) -> dict:
+        """Losses and metrics so far, by name."""
+        return self._mm_balance.shown(super().get_metrics_result())
+
     def _score(self, x: Any, y: Any, weights: Any, losses: Any, predictions: Any) -> dict:
         """Updates losses and metrics; a replica without a row counts for nothing."""
         # Under a strategy Keras has divided the loss by the number of replicas.
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         rows = tf.shape(tf.nest.flatten(x)[0])[0]
+        heads = [*private.head_metrics(self), *self._mm_joint.metrics]
+        self._mm_balance.update(losses[1 + len(heads) :], rows)
         losses = tf.where(rows > 0, losses, tf.zeros_like(losses))
         private.loss_tracker(self).update_state(losses[0] * replicas, sample_weight=rows)
-        for i, metric in enumerate(private.head_metrics(self)):
+        for i, metric in enumerate(heads):
             metric.update_state(losses[i + 1], sample_weight=rows)
         predictions = tf.nest.map_structure(lambda t: t[:rows], predictions)
         return self.compute_metrics(x, y, predictions, sample_weight=weights)
 
-    def _gradient(self, x: Any, y: Any, weights: Any) -> tuple:
-        """Losses (total, heads), predictions and dense gradients, on one replica."""
+    def _heads_loss(self, *batch: Any, training: bool) -> Any:
+        """What Keras minimises: nothing where all outputs are objectives'."""
+        if self._mm_joint.alone and not self.losses:
+            return tf.zeros([])
+        return self.compute_loss(*batch, training=training)
+
+    def _gradient(self, x: Any, y: Any, weights: Any, cotangents: Any = None) -> tuple:
+        """Losses (total, heads, objectives, figures), predictions, dense gradients of a replica."""
         with tf.GradientTape() as tape, private.head_losses(self) as heads:
             with batch_truth(y, weights):
-                predictions = self(x, training=True)
-            loss = self.compute_loss(x, y, predictions, weights, training=True)
-            scaled = self.optimizer.scale_loss(loss)
+                predictions, said = self._mm_balance.forward(x, training=True)
+            loss = self._heads_loss(x, y, predictions, weights, training=True)
+            objective, figures = self._mm_balance.objective(loss, predictions, said, y, weights)
+            objective, joint = self._mm_joint.added(objective, predictions, y, weights, cotangents)
+            scaled = self.optimizer.scale_loss(objective)
         variables = self.trainable_variables
         gradients = tape.gradient(scaled, [v.value for v in variables])
         # IndexedSlices repeat a token's row once per occurrence, and Adam and its kin square
@@ -230,12 +277,14 @@ class Model(keras.Model):
             tf.zeros_like(v.value) if g is None else tf.convert_to_tensor(g)
             for g, v in zip(gradients, variables, strict=True)
         ]
-        return tf.stack([tf.cast(loss, tf.float32), *heads]), predictions, dense
+        losses = tf.stack([self._mm_joint.total(loss, joint), *heads, *joint, *figures])
+        return losses, predictions, dense
 
-    def _accumulated_gradient(self, batch: tuple) -> tuple:
+    def _accumulated_gradient(self, batch: tuple, rows: Any) -> tuple:
         count = self._mm_options["accumulate_steps"]
-        if count == 1:
-            return self._compiled_gradient(*batch)
+        spanning = tf.distribute.get_strategy().num_replicas_in_sync > 1
+        if self._mm_joint and (count > 1 or spanning):
+            return self._mm_joint.gradient(self._compiled_gradient, batch, rows, count)
         return step.accumulated(self._compiled_gradient, batch, count)
 
     def _clipped(self, gradients: list) -> tuple[list, Any]:
@@ -295,6 +344,7 @@ class Model(keras.Model):
         chosen = ways[self.jit is True]
         if self.run_eagerly or self._mm_synchronized:
             chosen = self._gradient
+        self._mm_joint.trace(self.jit is True, plain=chosen == self._gradient)
         chosen = lengths.by_length(chosen, self._mm_lengths)
         # Not as a tracked attribute, so that exporting the model does not find and retrace it.
         object.__setattr__(self, "_compiled_gradient", chosen)
@@ -346,7 +396,8 @@ class Model(keras.Model):
     ) -> Any:
         """Loss and metrics of a (global) batch."""
         self.reset_metrics()
-        return self._on_batch(self.make_test_function, (x, y, sample_weight), return_dict)
+        with self._mm_balance.evaluating():
+            return self._on_batch(self.make_test_function, (x, y, sample_weight), return_dict)
 
     def _on_batch(self, make: Any, batch: tuple, return_dict: bool) -> Any:
         # As an iterator of one element: Keras would pass a generator, and retrace at every call.

@@ -4,6 +4,7 @@
 optimizer; `_loss_tracker` is the mean that `fit` logs as "loss"; `_distributed_dataset` is the
 dataset behind the iterator of an epoch; `_flatten_layers` walks the layers inside layers;
 `_tracker` keeps a built layer from taking new weights, which adapters are;
+`_inbound_nodes` are the calls of a layer, of which a model is one;
 `_compile_loss` holds the mean that is logged of every head's loss; `_momentums` and `_velocities`
 are Adam's slots, `_get_variable_index` finds a weight's, and `_all_reduce_sum_gradients` sums over
 the replicas what the step here has summed before. Keras has no public way to any of them, which is
@@ -38,6 +39,7 @@ def check() -> None:
         ("_compile_loss", inspect.unwrap(keras.Model.compile)),
         ("_distributed_dataset", getattr(epoch, "__init__", None)),
         ("_tracker", inspect.unwrap(keras.layers.Layer._initialize_tracker)),
+        ("_inbound_nodes", keras.Operation.__init__),
         ("_momentums", keras.optimizers.Adam.build),
         ("_velocities", keras.optimizers.Adam.build),
     ):
@@ -115,6 +117,22 @@ def unlocked(layer: keras.layers.Layer) -> Iterator[None]:
         yield
     finally:
         layer._tracker.lock()
+
+
+def attach(model: keras.Model, name: str, layer: keras.layers.Layer | None) -> None:
+    """Gives a built model a further layer, in place of the one that was attached by this name."""
+    model._tracker.untrack(getattr(model, name, None))
+    with unlocked(model):
+        setattr(model, name, layer)
+
+
+def outputs_of(layer: keras.Model, inputs: list) -> Any:
+    """Returns the symbolic outputs of the call of a model on some of these tensors, or None."""
+    known = {id(tensor) for tensor in inputs}
+    for node in layer._inbound_nodes:
+        if all(id(tensor) in known for tensor in node.input_tensors):
+            return keras.tree.pack_sequence_as(layer.output, node.output_tensors)
+    return None
 
 
 def is_seed_state(variable: Any) -> bool:

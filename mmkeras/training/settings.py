@@ -32,7 +32,12 @@ def named(fusions: Any) -> dict[str, Any]:
 
 
 def _name(fusion: Any) -> str:
-    return fusion["name"] if isinstance(fusion, Mapping) else getattr(fusion, "__name__", fusion)
+    """The fusion's own name; of a hybrid those of its fusions."""
+    if isinstance(fusion, list | tuple):
+        return "_and_".join(_name(one) for one in fusion)
+    if isinstance(fusion, Mapping):
+        return _name(fusion["name"])
+    return getattr(fusion, "__name__", fusion)
 
 
 def check_metric(metric: str, heads: Mapping[str, keras.layers.Layer]) -> None:

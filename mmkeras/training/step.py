@@ -52,6 +52,8 @@ def accumulated(gradient: Callable, batch: tuple, count: int) -> tuple:
     Returns:
         Losses, predictions of the whole batch in its order, gradients.
     """
+    if count == 1:
+        return gradient(*batch)
     rows = tf.nest.flatten(batch[0])[0].shape[0]
     rows = tf.shape(tf.nest.flatten(batch[0])[0])[0] if rows is None else rows
     size = rows // count

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from mmkeras.data.dataset import Data
-from mmkeras.models import graph
+from mmkeras.models import graph, reads_encoders
 from mmkeras.training import recipe as recipes
 from mmkeras.training.model import Model
 from mmkeras.training.runtime import seed as set_seeds
@@ -46,12 +46,16 @@ class Task:
         )
 
     def build(self, fusion: Any, hidden_dim: int, encoders: Mapping | None = None) -> Model:
-        """Returns a new model with copies of the heads; with these encoders, where given."""
+        """Returns a new model with copies of the heads; with these encoders, where given.
+
+        A fusion of raw features gets none.
+        """
         heads = {
             name: type(head).from_config({**head.get_config(), "name": name})
             for name, head in self.heads.items()
         }
         given = {**self.encoders, **(encoders or {})}
+        given = given if reads_encoders(fusion, tuple(self.data.modalities)) else {}
         inputs, outputs = graph(
             self.data.modalities,
             {name: part for name, part in given.items() if name in self.data.modalities},
@@ -117,9 +121,11 @@ def checked(
 
 def check_new(what: str, part: Any) -> None:
     """Raises for a finished layer, whose weights all runs would share."""
-    if isinstance(part, keras.layers.Layer):
+    for one in keras.tree.flatten(part):
+        if not isinstance(one, keras.layers.Layer):
+            continue
         raise TypeError(
             f"The {what} must be made anew by every run. Received: the finished layer "
-            f"{part.name!r}. Pass a name, a dict {{'name': ..., **arguments}}, a class of fusion, "
+            f"{one.name!r}. Pass a name, a dict {{'name': ..., **arguments}}, a class of fusion, "
             "or for an encoder a function `(name, modality) -> keras.Model`."
         )

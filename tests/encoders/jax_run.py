@@ -15,16 +15,17 @@ from tests.encoders.inputs import SMALL, random_batch, spec_of
 
 
 def cases():
-    """Yields (file name, kind, encoder) of every registered encoder."""
+    """Yields (file name, kind, encoder) of every registered encoder, and of raw units."""
     for kind, table in encoders.ENCODERS.items():
-        for name in table:
+        for name in (*table, "raw"):
             yield f"{kind}-{name}", kind, name
 
 
 def build(kind, name):
     """Returns a small encoder of the kind, and its batch."""
     spec = spec_of(kind, name)
-    model = encoders.get({"name": name, **SMALL.get((kind, name), {})}, "left", spec)
+    own = {"name": name, **SMALL.get((kind, name), {})}
+    model = encoders.get(encoders.raw if name == "raw" else own, "left", spec)
     return model, random_batch("left", spec)
 
 

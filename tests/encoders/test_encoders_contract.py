@@ -75,13 +75,19 @@ CASES["video-bilstm"] = (
 every_encoder = pytest.mark.parametrize("case", CASES)
 
 
-def build(case, name=NAME, randomized=True):
-    """An encoder with random weights, its spec."""
-    kind, encoder, modality, arguments = CASES[case]
-    model = encoders.get({"name": encoder, **arguments}, name, modality)
+@contract.made_once
+def built(case, randomized):
+    """An encoder, with random weights if wished."""
+    _, encoder, modality, arguments = CASES[case]
+    model = encoders.get({"name": encoder, **arguments}, NAME, modality)
     if randomized:
         contract.randomize(model.trainable_variables, scale=0.1)
-    return model, modality
+    return model
+
+
+def build(case, randomized=True):
+    """An encoder with random weights, its spec."""
+    return built(case, randomized), CASES[case][2]
 
 
 def call(model, batch):

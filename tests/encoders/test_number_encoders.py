@@ -41,6 +41,9 @@ def cells(rng):
 UNITS = {
     "table_features": Unit(lambda **kw: TableFeatures(3, TABLE.sizes, 4, **kw), cells),
     "feature_tokenizer": Unit(lambda **kw: FeatureTokenizer(3, TABLE.sizes, 4, **kw), cells),
+    "cells_alone": Unit(
+        lambda **kw: FeatureTokenizer(3, TABLE.sizes, 4, with_cls=False, **kw), cells
+    ),
     "first_token": Unit(FirstToken, lambda rng: (rng.standard_normal((5, 4, 6)),)),
     "pool_steps": Unit(lambda **kw: PoolSteps(3, **kw), of(SERIES)),
     "join_channels": Unit(

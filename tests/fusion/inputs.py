@@ -2,8 +2,6 @@
 
 import numpy as np
 
-from tests.contract import Unit
-
 LENGTHS = {"image": 5, "text": 3, "numbers": 1}
 WIDTHS = {"image": 7, "text": 4, "numbers": 6}
 NAMES = tuple(LENGTHS)
@@ -47,6 +45,8 @@ def refill(inputs, fill):
 
 def unit(cls, names=NAMES, **arguments):
     """Returns a fusion class as a unit of the contract."""
+    from tests.contract import Unit  # TensorFlow
+
     return Unit(
         lambda **kw: cls(names, hidden_dim=HIDDEN, **{**arguments, **kw}),
         lambda rng: (random_inputs(rng, names),),

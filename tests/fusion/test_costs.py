@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from mmkeras.fusion import FUSIONS
+from mmkeras.heads import Classifier, Decision, Dirichlet
 
 M, T, D = 3, 150, 32
 NAMES = ("image", "text", "sound")
@@ -35,6 +36,7 @@ WEIGHTS = {
     "late_averaging": M * D**2,
     "late_transformer": 8 * 2 * D**2,
     "max_pooling": 0,
+    "memory_fusion": (18 * M + M + 4) * D**2,
     "mid_transformer": 8 * (M + 1) * D**2,
     "mixture_of_experts": 2 * M * D**2 + M**2 * D,
     "mlp": (2 * M + 4 * 2 + 2) * D**2,
@@ -45,7 +47,10 @@ WEIGHTS = {
     "q_former": 8 * (2 + 1) * D**2,
     "shared_private": (3 * M + 10) * D**2,
     "squeeze_excitation": 2 * M**2 * D**2 // 4,
+    "stacking": M * D**2,
     "sum": 0,
+    "trusted": M * D**2,
+    "voting": M * D**2,
 }
 FLOPS = {
     "attention_pooling": cross_block(1, M * T),
@@ -59,6 +64,7 @@ FLOPS = {
     "late_averaging": 2 * M * D**2,
     "late_transformer": 2 * self_block(M * T),
     "max_pooling": 0,
+    "memory_fusion": (T + 1) * (36 * M + 6) * D**2,
     "mid_transformer": 16 * 2 * M * T * D**2 + 4 * (M + M**2) * T**2 * D,
     "mixture_of_experts": 2 * WEIGHTS["mixture_of_experts"],
     "mlp": 2 * WEIGHTS["mlp"],
@@ -70,7 +76,10 @@ FLOPS = {
     "q_former": 2 * self_block(N) + cross_block(N, M * T),
     "shared_private": 42 * M * D**2 + 16 * M**2 * D,
     "squeeze_excitation": M**2 * D**2,
+    "stacking": 2 * M * D**2,
     "sum": 0,
+    "trusted": 2 * M * D**2,
+    "voting": 2 * M * D**2,
 }
 
 
@@ -101,8 +110,30 @@ def test_costs_are_those_of_the_docstring(name):
         for m in NAMES
     }
     layer.build(keras.tree.map_structure(lambda spec: tuple(spec.shape), inputs))
-    kernels = [w for w in layer.weights if w.name == "kernel" and w.shape[-1] > 1]
+    matrices = ("kernel", "recurrent")
+    kernels = [w for w in layer.weights if w.name in matrices and w.shape[-1] > 1]
     found = sum(math.prod(w.shape) for w in kernels)
     assert found - M * 5 * D == WEIGHTS[name]
+    for part in layer._flatten_layers():
+        if isinstance(part, keras.layers.RNN):
+            part.unroll = True  # of a loop the graph holds one turn
     graph = tf.function(lambda x: layer(x), autograph=False).get_concrete_function(inputs).graph
     assert products(graph) - 2 * M * T * 5 * D == pytest.approx(FLOPS[name], rel=0.06)
+
+
+@pytest.mark.parametrize("combine", ["mean", "vote", "stack", "dempster"])
+def test_costs_of_the_decisions_are_those_of_the_docstring(combine):
+    """M heads of K classes; the meta-learner of `stacking`; no matrix in any other rule."""
+    classes = [f"c{i}" for i in range(40)]
+    k = len(classes)
+    layer = Decision((Dirichlet if combine == "dempster" else Classifier)(classes), combine)
+    fused = {
+        "tokens": tf.TensorSpec((1, M, D)),
+        "mask": tf.TensorSpec((1, M), tf.bool),
+        "pooled": tf.TensorSpec((1, D)),
+    }
+    layer.build({name: tuple(spec.shape) for name, spec in fused.items()})
+    meta = combine == "stack"
+    assert layer.count_params() == M * (D * k + k) + meta * (M * k**2 + M * k + k)
+    graph = tf.function(lambda x: layer(x), autograph=False).get_concrete_function(fused).graph
+    assert products(graph) == pytest.approx(2 * M * D * k + meta * 2 * M * k**2, rel=0.02)

@@ -152,3 +152,25 @@ def test_a_sound_layer_passes(check, tmp_path):
 def test_a_fault_fails_its_check(check, cls, tmp_path):
     with pytest.raises(AssertionError):
         check(unit(cls), tmp_path)
+
+
+def test_made_once_gives_everything_back_as_it_was_made():
+    calls = []
+
+    @contract.made_once
+    def made(units):
+        calls.append(units)
+        layer = keras.Sequential([keras.layers.Dense(units), keras.layers.Dropout(0.5)])
+        layer.build((None, 3))
+        return layer
+
+    layer = made(2)
+    before, x = layer.get_weights(), tf.ones((4, 3))
+    dropped = layer(x, training=True)
+    contract.randomize(layer.trainable_variables)
+    again = made(2)
+    assert again is layer and calls == [2]
+    contract.assert_same_bits(again.get_weights(), before)
+    contract.assert_same_bits(again(x, training=True), dropped)  # the same units
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    assert made(2) is not layer and made(3) is not layer and calls == [2, 2, 3]

@@ -1,0 +1,158 @@
+"""The contrastive objective of any number of modalities."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from mmkeras.core import checks, register
+from mmkeras.layers.masking import masked_mean, zero_masked
+from mmkeras.objectives.base import Objective
+from mmkeras.objectives.contrastive import info_nce, siglip, triplet
+
+LOSSES = ("info_nce", "siglip", "triplet")
+
+
+@register
+class Contrastive(Objective):
+    """Embeds every modality in one space in which the modalities of a sample are near each other.
+
+    e_m = W_m mean(x_m) / |W_m mean(x_m)|; the loss is the mean over the pairs of modalities of
+    `mk.objectives.info_nce`, `siglip` or `triplet`, each over the samples that have both. CLIP is
+    this with two modalities, and SigLIP with `loss="siglip"`:
+
+        model = mk.assemble(data.modalities, heads={"match": mk.objectives.Contrastive(dim=64)})
+
+    Where the data has a target of the head's name (`mk.Label()`), samples of one class are
+    positives of each other.
+
+    Args:
+        dim: width of the common space.
+        loss: "info_nce", "siglip" or "triplet".
+        scale: what the inverse temperature begins with; None takes 1 / 0.07 for "info_nce" (CLIP)
+            and 10 for "siglip", with a bias of -10 (SigLIP). "triplet" has none.
+        max_scale: the scale never passes this (CLIP: 100).
+        learn_scale: whether the logarithm of the scale is trained.
+        margin, negatives: of "triplet".
+        tile: rows of the similarities that are held at a time; see `mk.objectives.info_nce`.
+        modalities: see `Objective`; at least two.
+
+    Returns:
+        (B, M, dim) float32: unit vectors, zero where a modality is absent.
+    """
+
+    def __init__(
+        self,
+        dim: int = 64,
+        loss: str = "info_nce",
+        *,
+        scale: float | None = None,
+        max_scale: float = 100.0,
+        learn_scale: bool = True,
+        margin: float = 0.2,
+        negatives: str = "hardest",
+        tile: int | None = None,
+        modalities: Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Stores the arguments; raises ValueError for what is out of range."""
+        super().__init__(modalities, **kwargs)
+        self.dim = checks.whole("dim", dim)
+        self.loss = checks.one_of("loss", loss, LOSSES)
+        self.max_scale = checks.real("max_scale", max_scale)
+        self.scale = (
+            checks.real("scale", (10.0 if loss == "siglip" else 1 / 0.07))
+            if (scale is None)
+            else checks.real("scale", scale)
+        )
+        if not 0 < self.scale <= self.max_scale:
+            raise ValueError(
+                "`scale` must be above 0 and at most `max_scale`. Received: "
+                f"scale={self.scale:g}, max_scale={self.max_scale:g}."
+            )
+        self.learn_scale = bool(learn_scale)
+        self.margin = checks.real("margin", margin)
+        self.negatives = checks.one_of("negatives", negatives, ("hardest", "semi_hard", "all"))
+        self.tile = None if tile is None else checks.whole("tile", tile)
+
+    def build(self, input_shape: Mapping[str, Mapping[str, tuple]]) -> None:
+        """Builds a projection per modality, the scale and the bias."""
+        if self.modalities is None or len(self.modalities) < 2:
+            raise ValueError(
+                "A contrastive objective needs two modalities or more (`modalities`, which "
+                f"`assemble` fills in). Received: {self.modalities}."
+            )
+        self.projections = {}
+        for m in self.modalities:
+            layer = keras.layers.Dense(
+                self.dim, use_bias=False, name=f"{m}_projection", dtype="float32"
+            )
+            layer.build((None, input_shape[m]["tokens"][-1]))
+            self.projections[m] = layer
+        if self.loss != "triplet":
+            self.log_scale = self._scalar("log_scale", math.log(self.scale))
+        if self.loss == "siglip":
+            self.bias = self._scalar("bias", -10.0)
+
+    def _scalar(self, name: str, value: float) -> Any:
+        constant = keras.initializers.Constant(value)
+        return self.add_weight((), constant, "float32", trainable=self.learn_scale, name=name)
+
+    def call(self, encoded: Mapping[str, Mapping[str, Any]]) -> Any:
+        """Returns the embeddings."""
+        rows = []
+        for m in self.modalities:
+            mask = ops.cast(encoded[m]["mask"], "bool")
+            pooled = masked_mean(ops.cast(encoded[m]["tokens"], "float32"), mask)
+            unit = _unit(self.projections[m](pooled))
+            rows.append(zero_masked(unit, ops.any(mask, axis=1)))
+        return ops.stack(rows, axis=1)
+
+    def batch_loss(
+        self,
+        outputs: Any,
+        y: Any = None,
+        weights: Any = None,
+        rows: tuple[Any, int] | None = None,
+    ) -> Any:
+        """Returns the loss of a whole batch, or of some rows' share in it; see `Objective`."""
+        there = ops.any(outputs != 0, axis=-1)  # (N, M)
+        given = {"groups": y, "weights": weights, "rows": rows}
+        if self.loss == "triplet":
+            given |= {"margin": self.margin, "negatives": self.negatives}
+        else:
+            given |= {"scale": self.inverse_temperature(), "tile": self.tile}
+        if self.loss == "siglip":
+            given["bias"] = self.bias
+        function = {"info_nce": info_nce, "siglip": siglip, "triplet": triplet}[self.loss]
+        pairs = list(itertools.combinations(range(len(self.modalities)), 2))
+        losses = [
+            function(outputs[:, i], outputs[:, j], mask=there[:, i] & there[:, j], **given)
+            for i, j in pairs
+        ]
+        return sum(losses) / len(pairs)
+
+    def inverse_temperature(self) -> Any:
+        """The scale as it is used: exp of the weight, at most `max_scale`.
+
+        At the clamp the weight still gets the gradient that lowers it; what would raise it is cut.
+        """
+        return ops.exp(ops.minimum(ops.convert_to_tensor(self.log_scale), math.log(self.max_scale)))
+
+    def compute_output_spec(self, encoded: Mapping[str, Mapping[str, Any]]) -> Any:
+        """(B, M, dim) float32."""
+        batch = encoded[self.modalities[0]]["tokens"].shape[0]
+        return keras.KerasTensor((batch, len(self.modalities), self.dim), "float32")
+
+    def get_config(self) -> dict:
+        """Returns the constructor's arguments."""
+        names = ("dim", "loss", "scale", "max_scale", "learn_scale", "margin", "negatives", "tile")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def _unit(x: Any) -> Any:
+    """x / |x|, with a finite gradient (of zero length) at zero."""
+    return x * ops.rsqrt(ops.maximum(ops.sum(ops.square(x), axis=-1, keepdims=True), 1e-24))

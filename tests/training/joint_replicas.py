@@ -1,0 +1,68 @@
+"""A loss of the global batch on 1 device and on 2 replicas: python joint_replicas.py OUT.json.
+
+Writes, per case, the largest difference of weights and logged figures from one device without
+XLA, tiles or micro-batches.
+"""
+
+import contextlib
+import json
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import mmkeras as mk
+
+mirrored = mk.training.strategy("cpu:2")
+
+SPECS = {name: mk.Vector(size=3, normalize=False) for name in ("a", "b", "c")}
+ROWS = 40
+rng = np.random.default_rng(0)
+x = {}
+for name in SPECS:
+    x[name] = rng.standard_normal((ROWS, 3)).astype("float32")
+    x[f"{name}_mask"] = rng.random(ROWS) < 0.8
+ALONE = {}
+BESIDE = {"match": np.arange(ROWS) // 2, "kind": rng.integers(0, 2, ROWS)}
+weights = {"kind": np.ones(ROWS, "float32"), "match": rng.uniform(0.5, 1.5, ROWS).astype("f4")}
+
+
+def run(y, strategy=None, loss="info_nce", jit=False, size=20, steps=1, tile=None):
+    """Weights and figures of an epoch."""
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(3)
+    rows = (x, y, weights) if y else (x, y)
+    rows = tf.data.Dataset.from_tensor_slices(rows).batch(size)
+    heads = {"match": mk.objectives.Contrastive(8, loss, tile=tile)}
+    if "kind" in y:
+        heads["kind"] = mk.heads.Classifier(("no", "yes"))
+    with strategy.scope() if strategy else contextlib.nullcontext():
+        model = mk.assemble(SPECS, None, "sum", heads, hidden_dim=8)
+        model.compile(keras.optimizers.SGD(0.1), jit=jit, accumulate_steps=steps, clip_norm=5.0)
+    history = model.fit(rows, epochs=1, verbose=0, validation_data=rows).history
+    assert {"loss", "match_loss", "val_match_loss"} <= set(history)
+    return [v.numpy() for v in model.trainable_variables] + [
+        np.array(history[name]) for name in sorted(history)
+    ]
+
+
+CASES = {
+    "alone": (ALONE, {}, {"strategy": mirrored, "jit": True}),
+    "siglip, tiles, micro-batches": (
+        BESIDE,
+        {"loss": "siglip"},
+        {"strategy": mirrored, "tile": 7, "steps": 5},
+    ),
+    "uneven batches": (BESIDE, {"size": 14}, {"strategy": mirrored}),
+    "micro-batches on one device": (ALONE, {}, {"steps": 4, "jit": True}),
+}
+whole = {}
+out = {}
+for case, (y, both, other) in CASES.items():
+    key = (len(y), *both.items())
+    whole[key] = whole.get(key) or run(y, **both)
+    pairs = zip(whole[key], run(y, **both, **other), strict=True)
+    out[case] = float(max(np.abs(p - q).max() for p, q in pairs))
+with open(sys.argv[1], "w") as file:
+    json.dump(out, file)
