@@ -11,6 +11,7 @@ Tasks, with data, encoders, recipe and measured split of the experiment of that 
   modality missing everywhere: where a model sees one sample at a time, its accuracy with the
   modality missing in a share r of the rows is a straight line in r between the two.
 - grid_digits: lips and sound at -10 dB, val.
+- mosi: words, voice and face of an utterance with those around it in its video, testpub.
 
 Fusions: all of `mk.fusion.FUSIONS` that take the task's modalities, or some (late_transformer, with
 which the others are compared, always among them). Each gets the widest `hidden_dim` whose whole
@@ -30,7 +31,7 @@ from pathlib import Path
 import numpy as np
 
 import mmkeras as mk
-from experiments import av_digits, common, easy_vqa, grid_digits
+from experiments import av_digits, common, easy_vqa, grid_digits, mosi
 from experiments.result import about, write
 
 DEFAULT = "late_transformer"
@@ -80,10 +81,24 @@ def grid_digits_task(folder: Path, quick: bool) -> dict:
     }
 
 
+def mosi_task(folder: Path, quick: bool) -> dict:
+    """Returns what `mk.compare` takes, by argument."""
+    data = mosi.table(folder, mosi.ALL, mosi.AROUND, quick)
+    held = {"train": data.splits["train"], "testpub": data.splits["valid"]}
+    return {
+        "data": dataclasses.replace(data, splits=held),
+        "encoders": dict.fromkeys(mosi.ALL, mosi.ENCODER),
+        "heads": {"sentiment": mk.heads.Classifier(data.classes)},
+        "recipe": {**mosi.RECIPE, "dropout": 0.3},
+        "splits": ("testpub",),
+    }
+
+
 TASKS = {
     "easy_vqa": easy_vqa_task,
     "av_digits": av_digits_task,
     "grid_digits": grid_digits_task,
+    "mosi": mosi_task,
 }
 
 

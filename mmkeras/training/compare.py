@@ -61,8 +61,7 @@ def compare(
             whose whole model has at most so many. None: all have the recipe's `hidden_dim`.
         recipe: "epochs" (10), "batch" (64), "rate" (0.001), "weight_decay" (0.01), "clip_norm"
             (1.0), "dropout" (0.1), "hidden_dim" (64), "jit" (False), "drop", "ema", "mix";
-            see
-            `mmkeras.training.recipe.train`.
+            see `mmkeras.training.recipe.train`.
         metric: of the table, as `evaluate` names it ("answer_accuracy" with several heads). What
             ends in "loss" or the name of an error is better when lower.
         splits: where it is evaluated; the first is the one of the picture.
@@ -118,9 +117,15 @@ def _rows(task: tasks.Task, fusions: Any, default: str) -> dict[str, SimpleNames
             f"`default` must be one of the compared rows. Received: {default!r} of "
             f"{', '.join(named)}. Add it to `fusions`, or name another."
         )
+    alone = {f"{name}_only": name for name in names if len(names) > 1}
+    for name in {*alone, "majority"} & set(named):
+        raise ValueError(
+            f"The row {name!r} is one that every comparison has. Received: a fusion of this name. "
+            "Name it otherwise: fusions={'name': ...}."
+        )
     rows = {name: SimpleNamespace(fusion=held, modalities=names) for name, held in named.items()}
-    for name in names if len(names) > 1 else ():
-        rows[f"{name}_only"] = SimpleNamespace(fusion=named[default], modalities=(name,))
+    for row, name in alone.items():
+        rows[row] = SimpleNamespace(fusion=named[default], modalities=(name,))
     return rows
 
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import tensorflow as tf
-from tensorboard.plugins.hparams import api
 
 
 def write_run(
@@ -22,6 +21,8 @@ def write_run(
         losses: of the epochs.
         values: split -> metric -> value, logged as "split/metric".
     """
+    from tensorboard.plugins.hparams import api  # slow to import
+
     shutil.rmtree(folder, ignore_errors=True)
     writer = tf.summary.create_file_writer(str(folder))
     with writer.as_default():
@@ -36,6 +37,8 @@ def write_run(
 
 def write_list(folder: Path, names: Sequence[str], splits: Sequence[str], metric: str) -> None:
     """Writes which hyperparameters and metrics the tab shows."""
+    from tensorboard.plugins.hparams import api
+
     for old in folder.glob("events*"):
         old.unlink()
     writer = tf.summary.create_file_writer(str(folder))

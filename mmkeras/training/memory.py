@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,8 @@ def step_memory(model: keras.Model, batch: Any) -> float | None:
         batch: `(x, y)` dicts of arrays, of at least two rows.
 
     Returns:
-        None where it cannot be measured: without /proc (not on Linux), or with a layer that the
-        running script itself defines.
+        None where it cannot be measured: without /proc (not on Linux), with a layer that the
+        running script itself defines, or (with a warning) when the process fails.
     """
     modules = {type(layer).__module__ for layer in model._flatten_layers()}
     if "__main__" in modules or not Path("/proc/self/clear_refs").exists():
@@ -42,11 +43,13 @@ def step_memory(model: keras.Model, batch: Any) -> float | None:
         job = json.dumps({"folder": folder, "modules": sorted(modules), "path": sys.path})
         command = [sys.executable, "-c", _CHILD, job]
         done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(
-            "The process that measures memory must load the model and take a step. It ended with "
-            f"code {done.returncode}: {done.stderr[-2000:]}"
+    if done.returncode:  # of a long comparison this is one figure
+        warnings.warn(
+            "Peak memory is not measured: the process that loads the model and takes a step ended "
+            f"with code {done.returncode}: {done.stderr[-2000:]}",
+            stacklevel=2,
         )
+        return None
     return float(done.stdout.splitlines()[-1])
 
 

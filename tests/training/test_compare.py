@@ -15,7 +15,7 @@ from mmkeras.training.baseline import constant
 from mmkeras.training.cost import forward_flops
 from mmkeras.training.width import widest
 
-RECIPE = {"epochs": 1, "batch": 16}
+RECIPE = {"epochs": 1, "batch": 16, "drop": {"a": 0.2}}
 
 
 @mk.register
@@ -149,6 +149,11 @@ def test_another_comparison_is_refused(finished, change, text):
         ({"recipe": {"epoch": 3}}, ValueError, "Unknown key 'epoch'.*'epochs'"),
         ({"recipe": {"hidden_dim": 8}}, ValueError, "both `parameters` and"),
         ({"fusions": ("sum", "sum")}, ValueError, "different names. Received: sum, sum"),
+        (
+            {"fusions": {"concatenation": "sum", "a_only": "sum"}},
+            ValueError,
+            "'a_only' is one that",
+        ),
         ({"parameters": 900}, ValueError, "parameters=900, but 'concatenation' has .*dim=8"),
         ({"splits": ("test",)}, ValueError, "no split 'test'"),
         (
