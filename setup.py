@@ -25,7 +25,7 @@ TFDS = [
 ]  # it imports what it does not declare
 VIDEO = ["av>=14"]
 PLOT = ["matplotlib>=3.8", "pydot>=3"]
-SEARCH = ["keras-tuner>=1.4.7,<1.5"]
+SEARCH = ["keras-tuner[bayesian]>=1.4.7,<1.5"]
 # Reading Ogg Vorbis and other sounds for a one-off conversion to WAV.
 SOUND = ["soundfile>=0.13"]
 DEV = [

@@ -150,6 +150,8 @@ class BatchLosses:
 
     def evaluated(self, predictions: Mapping, y: Any, weights: Any, rows: Any) -> list:
         """The losses of the global batch, in evaluation."""
+        if not self.layers:
+            return []  # there is nothing to sum over the replicas
         context = tf.distribute.get_replica_context()
         parts = self._losses(predictions, y, weights, rows)
         if context.num_replicas_in_sync > 1:
