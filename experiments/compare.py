@@ -102,20 +102,6 @@ TASKS = {
 }
 
 
-def fitting(task: dict) -> list[str]:
-    """Returns the registered fusions that take the task's modalities; says why others do not."""
-    found = []
-    for name in mk.fusion.FUSIONS:
-        try:
-            mk.assemble(
-                task["data"].modalities, task["encoders"], name, task["heads"], hidden_dim=8
-            )
-            found.append(name)
-        except ValueError as error:
-            print(f"Without {name}: {error}")
-    return found
-
-
 def settle(task: dict, args: argparse.Namespace) -> dict:
     """Returns the task with what the command line says, and a budget."""
     recipe = common.recipe(args, **task["recipe"])
@@ -143,9 +129,9 @@ def main() -> None:
     )
     start = time.time()
     task = settle(TASKS[args.task](Path(args.data), args.quick), args)
-    fusions = args.fusions.split(",") if args.fusions else fitting(task)
-    fusions = dict.fromkeys([DEFAULT, *fusions])
-    result = mk.compare(**task, fusions=tuple(fusions), seeds=args.seeds, out=args.out)
+    if args.fusions:
+        task["fusions"] = tuple(dict.fromkeys([DEFAULT, *args.fusions.split(",")]))
+    result = mk.compare(**task, seeds=args.seeds, out=args.out)
     result["name"] = f"compare_{args.task}"
     result["command"] = " ".join(["python -m experiments.compare", *sys.argv[1:]])
     result |= {**about("tensorflow", "keras"), "seconds": round(time.time() - start, 1)}

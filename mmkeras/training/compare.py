@@ -18,7 +18,7 @@ from mmkeras.training import cost, hparams, memory, report, settings
 from mmkeras.training import task as tasks
 from mmkeras.training.baseline import constant
 from mmkeras.training.resume import Resume
-from mmkeras.training.width import widest
+from mmkeras.training.width import UNIT, widest
 
 LISTED = ("row", "seed", "hidden_dim", "parameters")
 """What the HParams tab shows of every run."""
@@ -27,7 +27,7 @@ LISTED = ("row", "seed", "hidden_dim", "parameters")
 def compare(
     data: Data,
     encoders: Mapping[str, Any] | None = None,
-    fusions: Sequence[Any] | Mapping[str, Any] = tuple(FUSIONS),
+    fusions: Sequence[Any] | Mapping[str, Any] | None = None,
     heads: Mapping[str, keras.layers.Layer] | None = None,
     *,
     out: str | os.PathLike,
@@ -54,6 +54,8 @@ def compare(
         data: `mk.data.table(...)`, with `train` and the splits.
         encoders: as of `assemble`, but no finished models: every run makes its own.
         fusions: names, dicts `{"name": ..., **arguments}` or classes; or row name -> one of these.
+            None: all of `mk.fusion.FUSIONS` that take these modalities; it is said why others do
+            not.
         heads: output name -> new head; every run gets a copy.
         out: folder of the comparison.
         seeds: of initialisation, dropout, order and augmentation.
@@ -83,7 +85,7 @@ def compare(
     report.pyplot()
     _check_budget(recipe, parameters)
     task = tasks.checked(data, encoders, heads, recipe, splits)
-    rows = _rows(task, fusions, default)
+    rows = _rows(task, fitting(task) if fusions is None else fusions, default)
     settings.check_metric(metric, task.heads)
     out, seeds = Path(out), [checks.whole("seed", seed, 0) for seed in seeds]
     held = settings.of(task, parameters=parameters)
@@ -99,6 +101,18 @@ def compare(
         print(f"{name}, seed {seed} ({number + 1} of {len(todo)} runs)", flush=True)
         _run(task, rows[name], seed, _measured(out, name, seed), bar.of(number))
     return _report(task, rows, seeds, out, (metric, default))
+
+
+def fitting(task: tasks.Task) -> list[str]:
+    """Returns the registered fusions that take the task's modalities; says why others do not."""
+    found = []
+    for name in FUSIONS:
+        try:
+            task.build(name, UNIT)
+            found.append(name)
+        except ValueError as error:
+            print(f"Without {name}: {error}", flush=True)
+    return found
 
 
 def _check_budget(recipe: Mapping[str, Any] | None, parameters: int | None) -> None:

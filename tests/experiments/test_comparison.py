@@ -40,24 +40,6 @@ def test_tasks(data_dir, task):
                 assert not np.any(x[f"{name}_mask"])
 
 
-def test_fusions_that_do_not_fit_are_left_out(monkeypatch, capsys):
-    specs = {"a": mk.Vector(size=2, steps=3, normalize=False), "b": mk.Image(size=64)}
-    data = mk.data.table(
-        {
-            "a": list(np.ones((2, 3, 2))),
-            "b": list(np.ones((2, 64, 64, 3), "uint8")),
-            "y": ["p", "q"],
-        },
-        specs,
-        "y",
-    )
-    heads = {"y": mk.heads.Classifier(data.classes)}
-    names = ("sum", "memory_fusion")
-    monkeypatch.setattr(mk.fusion, "FUSIONS", {n: mk.fusion.FUSIONS[n] for n in names})
-    assert compare.fitting({"data": data, "encoders": {"a": "lstm"}, "heads": heads}) == ["sum"]
-    assert "Without memory_fusion: Memory fusion takes aligned" in capsys.readouterr().out
-
-
 def test_command(tmp_path, monkeypatch):
     data = mk.data.table(
         {"a": np.eye(4, 2), "b": np.eye(4, 3), "y": list("abab")},

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 
 import keras
 import numpy as np
@@ -231,3 +232,16 @@ def test_other_rows_are_another_comparison():
     made = [settings.of(task.checked(data, {}, {}, {}, ["valid"])) for data in (DATA, other)]
     assert made[0]["content"]["train"] == made[1]["content"]["train"]
     assert made[0]["content"]["valid"] != made[1]["content"]["valid"]
+
+
+def test_fusions_that_do_not_fit_are_left_out(monkeypatch, capsys):
+    module = sys.modules["mmkeras.training.compare"]
+    specs = {"a": mk.Vector(size=2, steps=3, normalize=False), "b": mk.Image(size=64)}
+    rows = {"a": list(np.ones((2, 3, 2))), "b": list(np.ones((2, 64, 64, 3), "uint8"))}
+    data = mk.data.table({**rows, "y": ["p", "q"]}, specs, "y")
+    heads = {"y": mk.heads.Classifier(data.classes)}
+    held = task.checked(data, {"a": "lstm"}, heads, None, ["train"])
+    names = ("sum", "memory_fusion")
+    monkeypatch.setattr(module, "FUSIONS", {n: mk.fusion.FUSIONS[n] for n in names})
+    assert module.fitting(held) == ["sum"]
+    assert "Without memory_fusion: Memory fusion takes aligned" in capsys.readouterr().out
