@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmkeras.core import files
 from mmkeras.core.identifiers import nearest
 from mmkeras.core.modalities import KINDS
 from mmkeras.core.modality import Modality
@@ -39,10 +40,7 @@ def from_json(text: str) -> dict[str, Modality]:
 
 def save(modalities: Mapping[str, Modality], path: str | os.PathLike) -> None:
     """Writes the specs to `path`; the file is there whole or not at all."""
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(to_json(modalities) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    files.write_text(path, to_json(modalities) + "\n")
 
 
 def load(path: str | os.PathLike) -> dict[str, Modality]:

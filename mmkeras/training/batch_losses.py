@@ -25,15 +25,10 @@ from mmkeras.training import private, step
 class BatchLosses:
     """The objectives among a model's outputs, and their logged means."""
 
-    def __init__(self, model: keras.Model) -> None:
-        """Finds them; made inside the strategy's scope."""
-        self.model = model
-        self.layers = {
-            layer.name: layer
-            for layer in model.layers
-            if isinstance(layer, Objective) and layer.name in model.output_names
-        }
-        self.alone = False  # whether all outputs are objectives'
+    def __init__(self, model: keras.Model, alone: bool) -> None:
+        """Finds them; made inside the strategy's scope. `alone`: no output has another loss."""
+        self.model, self.alone = model, alone
+        self.layers = objectives_of(model)
         self.metrics = [keras.metrics.Mean(name=f"{name}_loss") for name in self.layers]
 
     def __bool__(self) -> bool:
@@ -175,6 +170,12 @@ class BatchLosses:
 
     def _seeds(self) -> list:
         return [v for v in self.model.non_trainable_variables if private.is_seed_state(v)]
+
+
+def objectives_of(model: keras.Model) -> dict[str, Objective]:
+    """Returns output -> objective."""
+    found = {layer.name: layer for layer in model.layers if isinstance(layer, Objective)}
+    return {name: layer for name, layer in found.items() if name in model.output_names}
 
 
 def _of(part: Any, name: str, count: int) -> Any:

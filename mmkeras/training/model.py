@@ -80,13 +80,12 @@ class Model(keras.Model):
             optimizer = optimizers.optimizer(optimizer, no_decay=())
         synchronized = step.synchronizing(self) if replicas > 1 else []
         options.check_synchronized(synchronized, jit, accumulate_steps)
-        joint = batch_losses.BatchLosses(self)
         if loss is None:
             loss = self._head_defaults("default_loss")
-            options.check_losses({**loss, **joint.layers}, self.output_names)
+            objectives = batch_losses.objectives_of(self)
+            options.check_losses({**loss, **objectives}, self.output_names)
             if metrics is None:
                 metrics = self._head_defaults("default_metrics")
-        joint.alone = not loss
         if tf.distribute.get_strategy() is not self.distribute_strategy or not all(
             self.distribute_strategy.extended.variable_created_in_scope(v.value)
             for v in self.variables
@@ -105,7 +104,7 @@ class Model(keras.Model):
             jit_compile=False,
             **kwargs,
         )
-        self._mm_joint = joint
+        self._mm_joint = batch_losses.BatchLosses(self, alone=not loss)
         private.leave_reduced(self.optimizer)
         self._mm_options = {
             "jit": jit,

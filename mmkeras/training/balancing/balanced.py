@@ -14,11 +14,11 @@ import keras
 import tensorflow as tf
 
 from mmkeras.heads import Head, head_of
-from mmkeras.objectives import Objective
 from mmkeras.training import private
 from mmkeras.training.balancing.blending import JOINT
 from mmkeras.training.balancing.heads import ModalityHeads, encoded
 from mmkeras.training.balancing.remedy import Remedy
+from mmkeras.training.batch_losses import objectives_of
 
 
 class Unbalanced:
@@ -216,7 +216,7 @@ def balanced(model: keras.Model, remedy: Remedy | None, loss_weights: Any = None
 
 
 def _heads(model: keras.Model) -> dict[str, Head]:
-    objectives = {layer.name for layer in model.layers if isinstance(layer, Objective)}
+    objectives = objectives_of(model)
     outputs = [output for output in model.output_names if output not in objectives]
     heads = {output: head_of(model, output) for output in outputs}
     if not heads:
