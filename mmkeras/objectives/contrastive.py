@@ -23,8 +23,7 @@ from keras import ops
 
 from mmkeras.layers.masking import zero_masked
 from mmkeras.objectives.partition import MASKED, log_partitions, softplus_sums
-
-Rows = tuple[Any, int] | None
+from mmkeras.objectives.shares import Rows, cut, mean, positives, prepared
 
 
 def info_nce(
@@ -53,17 +52,17 @@ def info_nce(
         scale: inverse temperature, scalar.
         a, b, mask, groups, weights, rows, tile: see the module.
     """
-    a, b, mask = _prepared(a, b, mask)
+    a, b, mask = prepared(a, b, mask)
     scale = ops.cast(scale, "float32")
-    mean_a, mean_b, _ = _positives(a, b, mask, groups)
+    mean_a, mean_b, _ = positives(a, b, mask, groups)
     if rows is None:
         row, column = log_partitions(a, b, scale, mask, mask, tile=tile)
     else:
-        row, _ = log_partitions(_cut(a, rows), b, scale, mask, mask, tile=tile, both=False)
-        column, _ = log_partitions(_cut(b, rows), a, scale, mask, mask, tile=tile, both=False)
-    told = ops.sum(_cut(a, rows) * _cut(mean_b, rows), -1)
-    told = told + ops.sum(_cut(b, rows) * _cut(mean_a, rows), -1)
-    return _mean((row + column - scale * told) / 2, mask, weights, rows)
+        row, _ = log_partitions(cut(a, rows), b, scale, mask, mask, tile=tile, both=False)
+        column, _ = log_partitions(cut(b, rows), a, scale, mask, mask, tile=tile, both=False)
+    told = ops.sum(cut(a, rows) * cut(mean_b, rows), -1)
+    told = told + ops.sum(cut(b, rows) * cut(mean_a, rows), -1)
+    return mean((row + column - scale * told) / 2, mask, weights, rows)
 
 
 def siglip(
@@ -86,14 +85,14 @@ def siglip(
         scale, bias: scalars.
         a, b, mask, groups, weights, rows, tile: see the module.
     """
-    a, b, mask = _prepared(a, b, mask)
+    a, b, mask = prepared(a, b, mask)
     scale, bias = ops.cast(scale, "float32"), ops.cast(bias, "float32")
-    _, mean_b, count = _positives(a, b, mask, groups)
-    x = _cut(a, rows)
+    _, mean_b, count = positives(a, b, mask, groups)
+    x = cut(a, rows)
     each = softplus_sums(x, b, scale, bias, mask, tile=tile)
     # softplus(-z) = softplus(z) - z
-    told = scale * ops.sum(x * _cut(mean_b, rows), -1) + bias
-    return _mean(each - _cut(count, rows) * told, mask, weights, rows)
+    told = scale * ops.sum(x * cut(mean_b, rows), -1) + bias
+    return mean(each - cut(count, rows) * told, mask, weights, rows)
 
 
 def triplet(
@@ -121,15 +120,15 @@ def triplet(
         negatives: "hardest", "semi_hard" or "all".
         a, b, mask, groups, weights, rows: see the module.
     """
-    a, b, mask = _prepared(a, b, mask)
+    a, b, mask = prepared(a, b, mask)
     index = groups if groups is not None else ops.arange(ops.shape(a)[0], dtype="int32")
-    own = ops.sum(_cut(a, rows) * _cut(b, rows), axis=-1)[:, None]
-    other = mask[None, :] & (_cut(index, rows)[:, None] != index[None, :])
+    own = ops.sum(cut(a, rows) * cut(b, rows), axis=-1)[:, None]
+    other = mask[None, :] & (cut(index, rows)[:, None] != index[None, :])
     total = 0.0
     for x, y in ((a, b), (b, a)):
-        z = ops.matmul(_cut(x, rows), ops.transpose(y))
+        z = ops.matmul(cut(x, rows), ops.transpose(y))
         total = total + _hinge(z, own, other, margin, negatives)
-    return _mean(total, mask, weights, rows)
+    return mean(total, mask, weights, rows)
 
 
 def _hinge(z: Any, own: Any, other: Any, margin: float, negatives: str) -> Any:
@@ -144,40 +143,3 @@ def _hinge(z: Any, own: Any, other: Any, margin: float, negatives: str) -> Any:
         chosen = ops.max(ops.where(below, z, MASKED), axis=1)
         hardest = ops.where(ops.any(below, axis=1), chosen, mildest)
     return zero_masked(ops.relu(margin - own[:, 0] + hardest), ops.any(other, axis=1))
-
-
-def _prepared(a: Any, b: Any, mask: Any) -> tuple[Any, Any, Any]:
-    """Both in float32 and zero behind the mask, and the mask."""
-    mask = ops.ones(ops.shape(a)[:1], "bool") if mask is None else ops.cast(mask, "bool")
-    return *(zero_masked(ops.cast(x, "float32"), mask) for x in (a, b)), mask
-
-
-def _positives(a: Any, b: Any, mask: Any, groups: Any) -> tuple[Any, Any, Any]:
-    """Means of a and of b over each pair's positives, and how many those are."""
-    inside = ops.cast(mask, "float32")
-    if groups is None:
-        return a, b, inside
-    size = ops.shape(a)[0]
-    first = ops.searchsorted(ops.sort(groups), groups)  # the same number for the same group
-
-    def mean(x: Any) -> Any:
-        return ops.take(ops.segment_sum(x, first, num_segments=size), first, axis=0)
-
-    count = mean(inside)
-    share = ops.maximum(count, 1.0)[:, None]
-    return mean(a) / share, mean(b) / share, count
-
-
-def _cut(x: Any, rows: Rows) -> Any:
-    """The rows of a share."""
-    if rows is None:
-        return x
-    start = [rows[0]] + [0] * (len(x.shape) - 1)
-    return ops.slice(x, start, (rows[1], *x.shape[1:]))
-
-
-def _mean(each: Any, mask: Any, weights: Any, rows: Rows) -> Any:
-    each = zero_masked(each, _cut(mask, rows))
-    if weights is not None:
-        each = each * _cut(ops.cast(weights, "float32"), rows)
-    return ops.sum(each) / ops.maximum(ops.sum(ops.cast(mask, "float32")), 1.0)

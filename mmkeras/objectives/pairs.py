@@ -12,8 +12,9 @@ from mmkeras.core import checks, register
 from mmkeras.layers.masking import masked_mean, zero_masked
 from mmkeras.objectives.base import Objective
 from mmkeras.objectives.contrastive import info_nce, siglip, triplet
+from mmkeras.objectives.hard import hard_nce
 
-LOSSES = ("info_nce", "siglip", "triplet")
+LOSSES = {"info_nce": info_nce, "hard_nce": hard_nce, "siglip": siglip, "triplet": triplet}
 
 
 @register
@@ -21,8 +22,8 @@ class Contrastive(Objective):
     """Embeds every modality in one space in which the modalities of a sample are near each other.
 
     e_m = W_m mean(x_m) / |W_m mean(x_m)|; the loss is the mean over the pairs of modalities of
-    `mk.objectives.info_nce`, `siglip` or `triplet`, each over the samples that have both. CLIP is
-    this with two modalities, and SigLIP with `loss="siglip"`:
+    `mk.objectives.info_nce`, `hard_nce`, `siglip` or `triplet`, each over the samples that have
+    both. CLIP is this with two modalities, and SigLIP with `loss="siglip"`:
 
         model = mk.assemble(data.modalities, heads={"match": mk.objectives.Contrastive(dim=64)})
 
@@ -31,12 +32,13 @@ class Contrastive(Objective):
 
     Args:
         dim: width of the common space.
-        loss: "info_nce", "siglip" or "triplet".
-        scale: what the inverse temperature begins with; None takes 1 / 0.07 for "info_nce" (CLIP)
-            and 10 for "siglip", with a bias of -10 (SigLIP). "triplet" has none.
+        loss: "info_nce", "hard_nce", "siglip" or "triplet".
+        scale: what the inverse temperature begins with; None takes 1 / 0.07 (CLIP), and 10 for
+            "siglip", with a bias of -10 (SigLIP). "triplet" has none.
         max_scale: the scale never passes this (CLIP: 100).
         learn_scale: whether the logarithm of the scale is trained.
         margin, negatives: of "triplet".
+        hardness: of "hard_nce".
         tile: rows of the similarities that are held at a time; see `mk.objectives.info_nce`.
         modalities: see `Objective`; at least two.
 
@@ -54,6 +56,7 @@ class Contrastive(Objective):
         learn_scale: bool = True,
         margin: float = 0.2,
         negatives: str = "hardest",
+        hardness: float = 1.0,
         tile: int | None = None,
         modalities: Sequence[str] | None = None,
         **kwargs: Any,
@@ -61,7 +64,7 @@ class Contrastive(Objective):
         """Stores the arguments; raises ValueError for what is out of range."""
         super().__init__(modalities, **kwargs)
         self.dim = checks.whole("dim", dim)
-        self.loss = checks.one_of("loss", loss, LOSSES)
+        self.loss = checks.one_of("loss", loss, tuple(LOSSES))
         self.max_scale = checks.real("max_scale", max_scale)
         self.scale = (
             checks.real("scale", (10.0 if loss == "siglip" else 1 / 0.07))
@@ -76,6 +79,7 @@ class Contrastive(Objective):
         self.learn_scale = bool(learn_scale)
         self.margin = checks.real("margin", margin)
         self.negatives = checks.one_of("negatives", negatives, ("hardest", "semi_hard", "all"))
+        self.hardness = checks.real("hardness", hardness)
         self.tile = None if tile is None else checks.whole("tile", tile)
 
     def build(self, input_shape: Mapping[str, Mapping[str, tuple]]) -> None:
@@ -127,10 +131,11 @@ class Contrastive(Objective):
             given |= {"scale": self.inverse_temperature(), "tile": self.tile}
         if self.loss == "siglip":
             given["bias"] = self.bias
-        function = {"info_nce": info_nce, "siglip": siglip, "triplet": triplet}[self.loss]
+        if self.loss == "hard_nce":
+            given["hardness"] = self.hardness
         pairs = list(itertools.combinations(range(len(self.modalities)), 2))
         losses = [
-            function(outputs[:, i], outputs[:, j], mask=there[:, i] & there[:, j], **given)
+            LOSSES[self.loss](outputs[:, i], outputs[:, j], mask=there[:, i] & there[:, j], **given)
             for i, j in pairs
         ]
         return sum(losses) / len(pairs)
@@ -138,9 +143,10 @@ class Contrastive(Objective):
     def inverse_temperature(self) -> Any:
         """The scale as it is used: exp of the weight, at most `max_scale`.
 
-        At the clamp the weight still gets the gradient that lowers it; what would raise it is cut.
+        At the clamp and above it the weight gets the gradient that lowers it, as if there were no
+        clamp, and none that would raise it: it comes back when the loss asks for it.
         """
-        return ops.exp(ops.minimum(ops.convert_to_tensor(self.log_scale), math.log(self.max_scale)))
+        return ops.exp(_clamped(1.0 * self.log_scale, math.log(self.max_scale)))
 
     def compute_output_spec(self, encoded: Mapping[str, Mapping[str, Any]]) -> Any:
         """(B, M, dim) float32."""
@@ -149,8 +155,23 @@ class Contrastive(Objective):
 
     def get_config(self) -> dict:
         """Returns the constructor's arguments."""
-        names = ("dim", "loss", "scale", "max_scale", "learn_scale", "margin", "negatives", "tile")
+        names = ("dim", "loss", "scale", "max_scale", "learn_scale", "margin", "negatives")
+        names = (*names, "hardness", "tile")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def _clamped(x: Any, limit: float) -> Any:
+    """min(x, limit); at the limit and above, descent may lower x and not raise it."""
+
+    @ops.custom_gradient
+    def clamped(x: Any) -> Any:
+        def grad(*args: Any, upstream: Any = None) -> Any:
+            d = upstream if upstream is not None else args[0]
+            return ops.where(x >= limit, ops.maximum(d, 0.0), d)
+
+        return ops.minimum(x, limit), grad
+
+    return clamped(x)
 
 
 def _unit(x: Any) -> Any:

@@ -21,6 +21,7 @@ def log_partitions(
     *,
     tile: int | None = None,
     both: bool = True,
+    among: tuple[Any, Any, bool] | None = None,
 ) -> tuple[Any, Any]:
     """log sum_j exp(scale a_i . b_j), over the valid j, for every i; and over i for every j.
 
@@ -31,29 +32,36 @@ def log_partitions(
         mask_a, mask_b: bool (N,) and (K,); who is summed over.
         tile: rows at a time; None for all at once.
         both: False leaves the second one out (None).
+        among: (groups of a, groups of b, same): only pairs of the same group are summed over, or
+            only those of different ones; with `both=False`.
 
     Returns:
         (N,) and (K,); `MASKED` or about that where nothing is valid.
     """
     if tile is None:
         z = ops.matmul(scale * a, ops.transpose(b))
-        rows = ops.logsumexp(_valid(z, mask_b[None, :]), axis=1)
+        rows = ops.logsumexp(_valid(z, _among(mask_b, among)), axis=1)
         return rows, ops.logsumexp(_valid(z, mask_a[:, None]), axis=0) if both else None
     filled, mask_a = _filled_up(a, tile), _filled_up(mask_a, tile)
-    rows, columns = _tiled_partitions(filled, b, scale, mask_a, mask_b, tile, both)
+    if among is not None:
+        among = (_filled_up(among[0], tile), *among[1:])
+    rows, columns = _tiled_partitions(filled, b, scale, mask_a, mask_b, tile, both, among)
     return rows[: ops.shape(a)[0]], columns if both else None
 
 
 def _tiled_partitions(
-    a: Any, b: Any, scale: Any, mask_a: Any, mask_b: Any, tile: int, both: bool
+    a: Any, b: Any, scale: Any, mask_a: Any, mask_b: Any, tile: int, both: bool, among: Any
 ) -> tuple[Any, Any]:
+    def candidates(i: Any) -> Any:
+        return _among(mask_b, among, lambda groups: _part(i, groups, tile))
+
     @ops.custom_gradient
     def summed(a: Any, b: Any, scale: Any) -> tuple[Any, Any]:
         def forward(i: Any, carry: tuple) -> tuple:
             x, inside = _part(i, a, tile), _part(i, mask_a, tile)
             z = ops.matmul(scale * x, ops.transpose(b))
             rows, largest, total = carry
-            rows = _put(i, rows, ops.logsumexp(_valid(z, mask_b[None, :]), axis=1))
+            rows = _put(i, rows, ops.logsumexp(_valid(z, candidates(i)), axis=1))
             if both:
                 z = _valid(z, inside[:, None])
                 before, largest = largest, ops.maximum(largest, ops.max(z, axis=0))
@@ -71,7 +79,7 @@ def _tiled_partitions(
             def backward(i: Any, carry: tuple) -> tuple:
                 x, inside = _part(i, a, tile), _part(i, mask_a, tile)
                 z = ops.matmul(scale * x, ops.transpose(b))
-                d = ops.exp(_valid(z, mask_b[None, :]) - _part(i, rows, tile)[:, None])
+                d = ops.exp(_valid(z, candidates(i)) - _part(i, rows, tile)[:, None])
                 d = d * _part(i, d_rows, tile)[:, None]
                 if both:
                     d = d + ops.exp(_valid(z, inside[:, None]) - columns) * d_columns
@@ -124,6 +132,14 @@ def softplus_sums(
         return sums, grad
 
     return summed(_filled_up(a, tile), b, scale, bias)[: ops.shape(a)[0]]
+
+
+def _among(mask: Any, among: Any, part: Any = lambda groups: groups) -> Any:
+    """Who is summed over, (1 or rows, K)."""
+    if among is None:
+        return mask[None, :]
+    equal = part(among[0])[:, None] == among[1][None, :]
+    return mask[None, :] & (equal if among[2] else ~equal)
 
 
 def _valid(z: Any, mask: Any) -> Any:

@@ -9,10 +9,15 @@ those of one device with the whole batch. With `accumulate_steps` the first and 
 micro-batch by micro-batch (gradient caching: Gao, Zhang, Han, Callan 2021, arXiv 2101.06983), so
 that the memory of the forward pass is that of one, and the loss still sees all pairs.
 
+An objective with a queue also reads keys, of a momentum copy (`mmkeras.training.momentum`): they
+are computed and gathered before all else, and what the loss and the queue get is the same on every
+replica.
+
 One device without micro-batches needs none of it: there the loss is part of the compiled step.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import keras
@@ -20,6 +25,7 @@ import tensorflow as tf
 
 from mmkeras.objectives import Objective
 from mmkeras.training import private, step
+from mmkeras.training.momentum import momenta
 
 
 class BatchLosses:
@@ -29,6 +35,7 @@ class BatchLosses:
         """Finds them; made inside the strategy's scope. `alone`: no output has another loss."""
         self.model, self.alone = model, alone
         self.layers = objectives_of(model)
+        self.momenta = momenta(model, self.layers)
         self.metrics = [keras.metrics.Mean(name=f"{name}_loss") for name in self.layers]
 
     def __bool__(self) -> bool:
@@ -48,7 +55,13 @@ class BatchLosses:
         return {**y, **{name: predictions[name] for name in missing}}
 
     def added(
-        self, loss: Any, predictions: Mapping, y: Any, weights: Any, cotangents: Mapping | None
+        self,
+        loss: Any,
+        predictions: Mapping,
+        y: Any,
+        weights: Any,
+        cotangents: Mapping | None,
+        keys: Mapping | None,
     ) -> tuple[Any, list]:
         """The loss to differentiate, and the objectives' losses.
 
@@ -57,9 +70,10 @@ class BatchLosses:
             predictions, y, weights: of one device's whole batch, or of a part of it.
             cotangents: gradient of the objectives with respect to their outputs here; None where
                 this is the whole batch.
+            keys: of the whole batch, see `keys`.
         """
         if cotangents is None:
-            parts = self._losses(predictions, y, weights)
+            parts = self._losses(predictions, y, weights, keys=keys)
             return sum(parts, loss), parts
         for name, gradient in cotangents.items():
             loss = loss + tf.reduce_sum(predictions[name] * gradient)
@@ -90,8 +104,49 @@ class BatchLosses:
         """Makes the function of the first phase; `plain` leaves it as it is."""
         traced = tf.function(self._outputs, jit_compile=jit or None, autograph=False)
         self.outputs = self._outputs if plain else traced
+        traced = tf.function(self._keys, jit_compile=jit or None, autograph=False)
+        self.taught = self._keys if plain else traced
+        if int(self.model.optimizer.iterations.numpy()) == 0:
+            for momentum in self.momenta.values():
+                momentum.begin()
 
-    def gradient(self, compiled: Callable, batch: tuple, rows: Any, count: int) -> tuple:
+    def keys(self, x: Any, rows: Any, count: int) -> dict:
+        """What the momentum copies make of the global batch, by objective that has a queue.
+
+        Args:
+            x, rows, count: see `gradient`.
+        """
+        held = []
+        for i in range(count if self.momenta else 0):
+            with tf.control_dependencies(tf.nest.flatten(held)):
+                held.append(self.taught(_micro_batch(x, i, count)))
+        keys = {name: tf.concat([one[name] for one in held], 0) for name in self.momenta}
+        context = tf.distribute.get_replica_context()
+        if context.num_replicas_in_sync > 1:
+            keys = {name: _gathered(context, [k[:rows]], rows)[1][0] for name, k in keys.items()}
+        return keys
+
+    def _keys(self, x: Any) -> dict:
+        return {name: momentum.keys(x) for name, momentum in self.momenta.items()}
+
+    def push(self, keys: Mapping, finite: Any) -> None:
+        """Lets the keys of a step enter the queues, unless it is known not to be finite."""
+        for name, momentum in self.momenta.items():
+            momentum.push(keys[name], finite)
+
+    def follow(self) -> None:
+        """Moves the momentum copies, after the weights have been updated."""
+        for momentum in self.momenta.values():
+            momentum.follow()
+
+    def check(self, x: Any) -> None:
+        """Raises ValueError where a queue is as long as the data of `fit`."""
+        for momentum in self.momenta.values():
+            momentum.check(x)
+
+    def gradient(
+        self, compiled: Callable, batch: tuple, rows: Any, count: int, keys: Mapping
+    ) -> tuple:
         """Losses, predictions and gradients of one replica's part of the global batch.
 
         Args:
@@ -99,13 +154,14 @@ class BatchLosses:
             batch: `(x, y, weights)`.
             rows: the real ones of it.
             count: micro-batches.
+            keys: of the global batch, see `keys`.
         """
         y, weights = batch[1:]
         outputs = self._all_outputs(batch[0], count)
         own = [v for layer in self.layers.values() for v in layer.trainable_variables]
         with tf.GradientTape() as tape:
             tape.watch(outputs)
-            parts = self._losses(outputs, y, weights, rows)
+            parts = self._losses(outputs, y, weights, rows, keys)
             total = sum(parts)
         d_outputs, d_own = tape.gradient(
             total, (outputs, [v.value for v in own]), unconnected_gradients="zero"
@@ -138,8 +194,7 @@ class BatchLosses:
         for i in range(count):
             # One after the other, so that the memory is that of one.
             with tf.control_dependencies(tf.nest.flatten(held)):
-                part = tf.nest.map_structure(lambda t, i=i: tf.identity(_part(t, i, count)), x)
-                found, seeds = self.outputs(part, seeds)
+                found, seeds = self.outputs(_micro_batch(x, i, count), seeds)
             held.append(found)
         return {name: tf.concat([one[name] for one in held], 0) for name in self.layers}
 
@@ -153,8 +208,13 @@ class BatchLosses:
             parts = context.all_reduce(tf.distribute.ReduceOp.SUM, parts)
         return parts
 
-    def _losses(self, outputs: Mapping, y: Any, weights: Any, rows: Any = None) -> list:
-        """The losses of a whole batch, or, with several replicas, this one's share in them."""
+    def _losses(
+        self, outputs: Mapping, y: Any, weights: Any, rows: Any = None, keys: Mapping | None = None
+    ) -> list:
+        """The losses of a whole batch, or, with several replicas, this one's share in them.
+
+        Those with a queue are what they are in evaluation where `keys` is None.
+        """
         context = tf.distribute.get_replica_context()
         spanning = rows is not None and context.num_replicas_in_sync > 1
         losses = []
@@ -165,7 +225,11 @@ class BatchLosses:
             share = None
             if spanning:
                 share, given = _gathered(context, given, rows)
-            losses.append(tf.cast(layer.batch_loss(*given, rows=share), tf.float32))
+            loss = layer.batch_loss
+            if name in (keys or {}):
+                queue = self.momenta[name].queue.value
+                loss = partial(layer.queue_loss, keys=keys[name], queue=queue)
+            losses.append(tf.cast(loss(*given, rows=share), tf.float32))
         return losses
 
     def _seeds(self) -> list:
@@ -183,6 +247,11 @@ def _of(part: Any, name: str, count: int) -> Any:
     if isinstance(part, Mapping):
         return part.get(name)
     return part if count == 1 else None
+
+
+def _micro_batch(x: Any, i: int, count: int) -> Any:
+    """The inputs of one of `count` micro-batches."""
+    return tf.nest.map_structure(lambda t: tf.identity(_part(t, i, count)), x)
 
 
 def _part(tensor: Any, i: int, count: int) -> Any:

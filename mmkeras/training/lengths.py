@@ -25,28 +25,28 @@ def by_length(gradient: Callable, lengths: Mapping[str, tuple[int, ...]]) -> Cal
     """Returns the gradient function with a branch for every combination of lengths.
 
     Args:
-        gradient: function of x, y and weights.
+        gradient: function of x and more.
         lengths: input -> its lengths; the mask `NAME_mask` has the same.
     """
     if not lengths:
         return gradient
 
-    def branch(x: dict, y: Any, weights: Any, chosen: tuple[int, ...]) -> Any:
+    def branch(x: dict, given: tuple, chosen: tuple[int, ...]) -> Any:
         x = dict(x)
         for name, length in zip(lengths, chosen, strict=True):
             for key in (name, f"{name}_mask"):
                 x[key] = tf.ensure_shape(x[key], (None, length, *x[key].shape[2:]))
-        return gradient(x, y, weights)
+        return gradient(x, *given)
 
-    def switched(x: dict, y: Any, weights: Any) -> Any:
+    def switched(x: dict, *given: Any) -> Any:
         if all(x[name].shape[1] is not None for name in lengths):
-            return gradient(x, y, weights)
+            return gradient(x, *given)
         number = 0
         for name, held in lengths.items():
             place = tf.searchsorted(tf.constant(held), tf.shape(x[name])[1:2])[0]
             number = number * len(held) + place
         every = itertools.product(*lengths.values())
-        return tf.switch_case(number, [partial(branch, x, y, weights, chosen) for chosen in every])
+        return tf.switch_case(number, [partial(branch, x, given, chosen) for chosen in every])
 
     return switched
 

@@ -162,6 +162,7 @@ class Model(keras.Model):
         given = {name: value for name, value in bound.items() if name != "self"}
         if not self.compiled:
             return super().fit(**given)
+        self._mm_joint.check(x)
         run = Fit(self, given)
         self._mm_fit = run
         watched = (run.guard, run.profile, run.lengths)
@@ -200,7 +201,8 @@ class Model(keras.Model):
     def _reduced_gradient(self, data: Any) -> tuple:
         """Losses, predictions, reduced and clipped gradients, and if guarded: all is finite."""
         batch, rows = step.without_empty(keras.utils.unpack_x_y_sample_weight(data))
-        losses, predictions, gradients = self._accumulated_gradient(batch, rows)
+        keys = self._mm_joint.keys(batch[0], rows, self._mm_options["accumulate_steps"])
+        losses, predictions, gradients = self._accumulated_gradient(batch, rows, keys)
         context = tf.distribute.get_replica_context()
         if context.num_replicas_in_sync > 1:
             gradients = step.weighted_by_rows(gradients, rows, context)
@@ -210,12 +212,14 @@ class Model(keras.Model):
         if finite is not None:
             bad = tf.cast(~(finite & tf.reduce_all(tf.math.is_finite(losses))), tf.float32)
             finite = context.all_reduce(tf.distribute.ReduceOp.SUM, bad) == 0
+        self._mm_joint.push(keys, finite)
         return losses, predictions, gradients, finite
 
     def _update(self, data: Any, losses: Any, predictions: Any, gradients: list) -> dict:
         """Applies reduced gradients and updates the metrics."""
         x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        self._mm_joint.follow()
         return self._score(x, y, weights, losses, predictions)
 
     def test_step(self, data: Any) -> dict:
@@ -262,14 +266,17 @@ class Model(keras.Model):
         y = self._mm_joint.with_truth(y, predictions)
         return self.compute_loss(x, y, predictions, weights, training=training)
 
-    def _gradient(self, x: Any, y: Any, weights: Any, cotangents: Any = None) -> tuple:
+    def _gradient(
+        self, x: Any, y: Any, weights: Any, cotangents: Any = None, keys: Any = None
+    ) -> tuple:
         """Losses (total, heads, objectives, figures), predictions, dense gradients of a replica."""
         with tf.GradientTape() as tape, private.head_losses(self) as heads:
             with batch_truth(y, weights):
                 predictions, said = self._mm_balance.forward(x, training=True)
             loss = self._heads_loss(x, y, predictions, weights, training=True)
             objective, figures = self._mm_balance.objective(loss, predictions, said, y, weights)
-            objective, joint = self._mm_joint.added(objective, predictions, y, weights, cotangents)
+            given = (predictions, y, weights, cotangents, keys)
+            objective, joint = self._mm_joint.added(objective, *given)
             scaled = self.optimizer.scale_loss(objective)
         variables = self.trainable_variables
         gradients = tape.gradient(scaled, [v.value for v in variables])
@@ -282,11 +289,13 @@ class Model(keras.Model):
         losses = tf.stack([self._mm_joint.total(loss, joint), *heads, *joint, *figures])
         return losses, predictions, dense
 
-    def _accumulated_gradient(self, batch: tuple, rows: Any) -> tuple:
+    def _accumulated_gradient(self, batch: tuple, rows: Any, keys: dict) -> tuple:
         count = self._mm_options["accumulate_steps"]
         spanning = tf.distribute.get_strategy().num_replicas_in_sync > 1
         if self._mm_joint and (count > 1 or spanning):
-            return self._mm_joint.gradient(self._compiled_gradient, batch, rows, count)
+            return self._mm_joint.gradient(self._compiled_gradient, batch, rows, count, keys)
+        if keys:
+            return self._compiled_gradient(*batch, None, keys)
         return step.accumulated(self._compiled_gradient, batch, count)
 
     def _clipped(self, gradients: list) -> tuple[list, Any]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mmkeras.objectives import info_nce, siglip, triplet
+from mmkeras.objectives import hard_nce, info_nce, siglip, triplet
 
 N, D = 11, 6
 rng = np.random.default_rng(0)
@@ -13,7 +13,7 @@ A, B = A.astype("float32"), B.astype("float32")
 MASK = np.array([1, 1, 0, 1, 1, 0, 1, 1, 1, 1, 1], bool)
 GROUPS = np.array([3, 1, 3, 1, 7, 7, 7, 5, 9, 9, 3])
 WEIGHTS = rng.uniform(0.5, 1.5, N).astype("float32")
-SCALE, BIAS = 7.0, -3.0
+SCALE, BIAS, HARDNESS = 7.0, -3.0, 0.7
 OPTIONS = {
     "plain": {},
     "masked": {"mask": MASK},
@@ -21,6 +21,7 @@ OPTIONS = {
 }
 LOSSES = {
     "info_nce": (info_nce, {"scale": SCALE}),
+    "hard_nce": (hard_nce, {"scale": SCALE, "hardness": HARDNESS}),
     "siglip": (siglip, {"scale": SCALE, "bias": BIAS}),
     "triplet": (triplet, {"margin": 0.3}),
     "triplet, all": (triplet, {"margin": 0.3, "negatives": "all"}),
@@ -45,6 +46,12 @@ def formula(name, mask=None, groups=None, weights=None):
             if name == "info_nce":
                 z = SCALE * cos
                 loss += (np.log(sum(np.exp(z[j]) for j in there)) - np.mean(z[same])) / 2
+            elif name == "hard_nce":
+                z, hard = SCALE * cos, 0.0
+                if other:
+                    near = np.exp(HARDNESS * z[other])
+                    hard = (len(other) * near / near.sum()) @ np.exp(z[other])
+                loss += (np.log(np.exp(z[same]).sum() + hard) - np.mean(z[same])) / 2
             elif name == "siglip":
                 z = SCALE * cos + BIAS
                 signs = [(1 if j in same else -1, z[j]) for j in there]
@@ -108,7 +115,7 @@ def test_shares_and_tiles_are_the_whole(name, options):
         close(measured(name, tile=3, parts=shares, **OPTIONS[options]), whole)
 
 
-@pytest.mark.parametrize("name", ["info_nce", "siglip"])
+@pytest.mark.parametrize("name", ["info_nce", "hard_nce", "siglip"])
 def test_compiled_tiles(name):
     close(measured(name, jit=True, tile=4, **OPTIONS["all"]), measured(name, **OPTIONS["all"]))
 
@@ -139,11 +146,19 @@ def test_degenerate_batches(name, tile):
     same = np.tile(A[:1], (N, 1))
     found = measured(name, tile=tile, a=same, b=same)
     assert all(np.isfinite(value).all() for value in found)
-    if name == "info_nce":
+    if name in ("info_nce", "hard_nce"):
         assert found[0] == pytest.approx(np.log(N), rel=1e-5)
 
 
+def test_no_hardness_is_info_nce():
+    given = {k: tf.constant(v) for k, v in OPTIONS["all"].items()}
+    plain = info_nce(A, B, scale=SCALE, **given)
+    assert float(hard_nce(A, B, scale=SCALE, hardness=0.0, **given)) == pytest.approx(float(plain))
+    # Near negatives count for more: the loss cannot be lower.
+    assert float(hard_nce(A, B, scale=SCALE, hardness=1.0, **given)) > float(plain)
+
+
 def test_extreme_scales_are_finite():
-    for tile in (None, 4):
-        loss, *gradients = measured("info_nce", tile=tile, a=100 * A, b=100 * B)
+    for name, tile in (("info_nce", None), ("info_nce", 4), ("hard_nce", None), ("hard_nce", 4)):
+        loss, *gradients = measured(name, tile=tile, a=100 * A, b=100 * B)
         assert np.isfinite(loss) and all(np.isfinite(g).all() for g in gradients)

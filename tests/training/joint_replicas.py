@@ -34,7 +34,8 @@ def run(y, strategy=None, loss="info_nce", jit=False, size=20, steps=1, tile=Non
     keras.utils.set_random_seed(3)
     rows = (x, y, weights) if y else (x, y)
     rows = tf.data.Dataset.from_tensor_slices(rows).batch(size)
-    heads = {"match": mk.objectives.Contrastive(8, loss, tile=tile)}
+    made = mk.objectives.Contrastive(8, loss, tile=tile) if loss != "queue" else None
+    heads = {"match": made or mk.objectives.MomentumContrastive(8, 23, momentum=0.7, soft=0.4)}
     if "kind" in y:
         heads["kind"] = mk.heads.Classifier(("no", "yes"))
     with strategy.scope() if strategy else contextlib.nullcontext():
@@ -42,9 +43,8 @@ def run(y, strategy=None, loss="info_nce", jit=False, size=20, steps=1, tile=Non
         model.compile(keras.optimizers.SGD(0.1), jit=jit, accumulate_steps=steps, clip_norm=5.0)
     history = model.fit(rows, epochs=1, verbose=0, validation_data=rows).history
     assert {"loss", "match_loss", "val_match_loss"} <= set(history)
-    return [v.numpy() for v in model.trainable_variables] + [
-        np.array(history[name]) for name in sorted(history)
-    ]
+    kept = [v for v in model.variables if v.trainable or "momentum" in v.path]
+    return [v.numpy() for v in kept] + [np.array(history[name]) for name in sorted(history)]
 
 
 CASES = {
@@ -55,6 +55,13 @@ CASES = {
         {"strategy": mirrored, "tile": 7, "steps": 5},
     ),
     "uneven batches": (BESIDE, {"size": 14}, {"strategy": mirrored}),
+    "hard_nce, tiles": (BESIDE, {"loss": "hard_nce"}, {"strategy": mirrored, "tile": 7}),
+    "queue, uneven batches": (ALONE, {"loss": "queue", "size": 14}, {"strategy": mirrored}),
+    "queue, micro-batches, xla": (
+        ALONE,
+        {"loss": "queue"},
+        {"strategy": mirrored, "steps": 5, "jit": True},
+    ),
     "micro-batches on one device": (ALONE, {}, {"steps": 4, "jit": True}),
 }
 whole = {}

@@ -10,6 +10,9 @@ CASES = (
     "alone",
     "siglip, tiles, micro-batches",
     "uneven batches",
+    "hard_nce, tiles",
+    "queue, uneven batches",
+    "queue, micro-batches, xla",
     "micro-batches on one device",
 )
 
@@ -45,7 +48,7 @@ def test_random_layers_draw_the_same_numbers_in_both_phases():
     model.make_train_function()
     outputs = model._mm_joint._all_outputs(x, 2)["match"].numpy()
     _, predictions, gradients = model._mm_joint.gradient(
-        model._compiled_gradient, (x, {}, None), 8, 2
+        model._compiled_gradient, (x, {}, None), 8, 2, {}
     )
     assert predictions["match"].numpy().tobytes() == outputs.tobytes()
     assert all(np.abs(g.numpy()).max() > 0 for g in gradients)
