@@ -23,6 +23,7 @@ TFDS = [
     "importlib-resources",
     "tensorflow-datasets>=4.9.8,<5",
 ]  # it imports what it does not declare
+INDEX = ["faiss-cpu>=1.8", "scikit-learn>=1.4"]
 VIDEO = ["av>=14"]
 PLOT = ["matplotlib>=3.8", "pydot>=3"]
 SEARCH = ["keras-tuner[bayesian]>=1.4.7,<1.5"]
@@ -37,6 +38,7 @@ DEV = [
     "pytest-xdist>=3.6",
     "ruff>=0.9",
     "scipy>=1.12",
+    *INDEX,
     *PARQUET,
     *PLOT,
     *SEARCH,
@@ -69,6 +71,7 @@ setup(
         "bench": BENCH,
         "dev": DEV,
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
+        "index": INDEX,
         "parquet": PARQUET,
         "plot": PLOT,
         "search": SEARCH,

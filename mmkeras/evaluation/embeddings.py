@@ -1,96 +1,77 @@
-"""Embeddings of a whole set, and classes described by sentences."""
+"""Embeddings of a whole set, and of raw items."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import keras
 import numpy as np
 
-from mmkeras.core import Modality
+from mmkeras.core import Modality, checks
 from mmkeras.core.identifiers import nearest
 from mmkeras.data import decoder
-from mmkeras.objectives import Contrastive
+from mmkeras.models import objective_of, tower
 
 
-def embeddings(model: keras.Model, dataset: Iterable, output: str) -> dict[str, np.ndarray]:
+def embeddings(
+    model: keras.Model, dataset: Iterable, output: str | None = None
+) -> dict[str, np.ndarray]:
     """Returns modality -> (N, D) float32 of a contrastive output, zero where it is absent.
 
     Args:
-        model: with a `mk.objectives.Contrastive` named `output`.
-        dataset: batches `x` or `(x, y)`, in order, such as `data.valid(256)`.
-        output: name of the objective.
+        model: with a `mk.objectives.Contrastive`, e.g. `mk.models.clip`.
+        dataset: batches `x` or `(x, y)`, in order, such as `data.valid(256)`. One batch is held
+            at a time; of the set 4 x D bytes per row and modality.
+        output: name of the objective; the only one when None.
     """
-    names = objective_of(model, output).modalities
+    objective = objective_of(model, output)
     batches = (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in dataset)
-    held = np.concatenate([np.asarray(model.predict_on_batch(x)[output]) for x in batches])
-    return {name: held[:, i] for i, name in enumerate(names)}
+    held = np.concatenate([np.asarray(model.predict_on_batch(x)[objective.name]) for x in batches])
+    return {name: held[:, i] for i, name in enumerate(objective.modalities)}
 
 
-def described(
+def embed(
     model: keras.Model,
-    modality: Modality,
-    name: str,
-    output: str,
-    classes: Sequence[str],
-    templates: Sequence[str] = ("{}",),
-) -> np.ndarray:
-    """Returns the classes as vectors of the common space, (C, D) float32, of unit length.
+    modalities: Mapping[str, Modality],
+    items: Mapping[str, Sequence],
+    *,
+    output: str | None = None,
+    batch_size: int = 256,
+) -> dict[str, np.ndarray]:
+    """Returns modality -> (N, D) float32 of raw items, zero where one is empty.
 
-    Each is the mean of the embeddings of its sentences, as CLIP's zero-shot classifier has it
-    (Radford et al. 2021, arXiv 2103.00020, 3.1.4). A picture's class is the largest product:
+        vectors = embed(model, data.modalities, {"text": ["a red car", "a cat"]})["text"]
 
-        vectors = described(model, data.modalities["text"], "text", "match", classes, templates)
-        said = (embeddings(model, data.valid(256), "match")["image"] @ vectors.T).argmax(axis=1)
+    Only the towers of the given modalities run.
 
     Args:
-        model: with a `mk.objectives.Contrastive` named `output`.
-        modality: the adapted `mk.Text`, of `data.modalities`.
-        name: of the modality in the model.
-        output: name of the objective.
-        classes: as they stand in the sentences.
-        templates: sentences with `{}` where the class stands.
+        model: with a `mk.objectives.Contrastive`, e.g. `mk.models.clip`.
+        modalities: the adapted specs that it was trained with (`data.modalities`).
+        items: modality -> raw items as a serving request holds them (see `data.raw`): texts,
+            encoded bytes of a picture, numbers. Numbers of items may differ.
+        output: name of the objective; the only one when None.
+        batch_size: items at a time.
 
     Raises:
-        ValueError: a template without a place, or a class none of whose sentences has a known
-            word.
+        ValueError: an unknown modality, or one without items.
     """
-    names = objective_of(model, output).modalities
-    if name not in names:
-        raise ValueError(f"{output!r} has no modality {name!r}. {nearest(name, names)}")
-    for template in templates:
-        if "{}" not in template:
-            raise ValueError(
-                f"A template must hold {{}} where the class stands. Received: {template!r}, "
-                "instead of e.g. 'a picture of {}'."
-            )
-    sentences = [template.replace("{}", str(c)) for c in classes for template in templates]
-    value, mask = decoder(modality)(np.array(sentences))
-    x = _absent(model.input, len(sentences)) | {name: value, f"{name}_mask": mask}
-    found = np.asarray(model.predict_on_batch(x)[output])[:, names.index(name)]
-    means = found.reshape(len(classes), len(templates), -1).mean(axis=1)
-    length = np.linalg.norm(means, axis=1, keepdims=True)
-    if not length.all():
-        empty = [c for c, n in zip(classes, length, strict=True) if not n]
-        raise ValueError(
-            f"Every class needs a sentence with a word in it. Received none for {empty}."
-        )
-    return means / length
+    batch_size = checks.whole("batch_size", batch_size)
+    found = {}
+    for name, held in items.items():
+        if name not in modalities:
+            raise ValueError(f"Unknown modality {name!r} in `items`. {nearest(name, modalities)}")
+        if not len(held):
+            raise ValueError(f"`items` must hold one item or more. Received: none of {name!r}.")
+        embedder, decode = tower(model, name, output), decoder(modalities[name])
+        parts = []
+        for start in range(0, len(held), batch_size):
+            value, mask = decode(_raw(modalities[name], held[start : start + batch_size]))
+            part = embedder.predict_on_batch({name: value, f"{name}_mask": mask})
+            parts.append(np.asarray(part["embedding"]))
+        found[name] = np.concatenate(parts)
+    return found
 
 
-def objective_of(model: keras.Model, output: str) -> Contrastive:
-    """Returns the contrastive objective of a name, or raises ValueError."""
-    found = [layer for layer in model.layers if isinstance(layer, Contrastive)]
-    for layer in found:
-        if layer.name == output:
-            return layer
-    known = [layer.name for layer in found]
-    raise ValueError(
-        f"The model has no contrastive objective {output!r}. It has {known}. Give it one among "
-        "the heads: mk.objectives.Contrastive()."
-    )
-
-
-def _absent(inputs: Mapping[str, Any], rows: int) -> dict[str, np.ndarray]:
-    """Returns inputs in which every modality is absent."""
-    shapes = {key: (rows, *(n or 1 for n in tensor.shape[1:])) for key, tensor in inputs.items()}
-    return {key: np.zeros(shapes[key], inputs[key].dtype) for key in inputs}
+def _raw(modality: Modality, items: Sequence) -> np.ndarray:
+    """Items as a decoder takes them: objects for bytes and texts, else float32."""
+    if modality.raw_dtype != "string":
+        return np.asarray(items, modality.raw_dtype)
+    return np.array([i.encode("utf-8") if isinstance(i, str) else i for i in items], object)

@@ -1,11 +1,15 @@
 """Retrieval between two sets of embeddings: recall at k, median rank, MRR and nDCG."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from mmkeras.core import checks
+from mmkeras.evaluation.embeddings import embeddings
+from mmkeras.models import objective_of
 
 
 def retrieval(
@@ -28,7 +32,7 @@ def retrieval(
         mrr           mean of 1 / pos_1
         ndcg          mean of sum_i 1 / log2(1 + pos_i) / sum_{i <= R} 1 / log2(1 + i)
 
-    The other direction is the same call with the two sets swapped.
+    The other direction is the same call with the two sets swapped; see `cross_retrieval`.
 
     Args:
         queries: (N, D) numbers; a zero row is an absent item, which is no query.
@@ -83,6 +87,47 @@ def retrieval(
         "ndcg": float(np.concatenate(gains).mean()),
         "queries": len(queries),
         "candidates": len(candidates),
+    }
+
+
+def cross_retrieval(
+    model: keras.Model,
+    dataset: Iterable,
+    *,
+    target: str | None = None,
+    output: str | None = None,
+    ks: Sequence[int] = (1, 5, 10),
+    chunk: int = 256,
+) -> dict[tuple[str, str], dict[str, float]]:
+    """Returns (queries, candidates) -> figures of `retrieval`, for all pairs and both directions.
+
+    The set is streamed: one batch is held at a time, and of N rows the embeddings of M modalities,
+    4 N M D bytes; then what `retrieval` holds. A row without one of the modalities is no query,
+    or no candidate.
+
+    Args:
+        model: with a `mk.objectives.Contrastive`, e.g. `mk.models.clip`.
+        dataset: batches in order, such as `data.valid(256)`.
+        target: int target whose equal rows belong together; None: each row belongs to itself.
+        output: name of the objective; the only one when None.
+        ks, chunk: of `retrieval`.
+
+    >>> cross_retrieval(model, data.valid(256))["image", "text"]["recall_at_1"]  # doctest: +SKIP
+    0.25
+    """
+    output = objective_of(model, output).name
+    labels: list[np.ndarray] = []
+
+    def batches() -> Iterable:
+        for batch in dataset:
+            if target is not None:
+                labels.append(np.asarray(keras.utils.unpack_x_y_sample_weight(batch)[1][target]))
+            yield batch
+
+    held = embeddings(model, batches(), output)
+    given = {"labels": np.concatenate(labels) if labels else None, "ks": ks, "chunk": chunk}
+    return {
+        (a, b): retrieval(held[a], held[b], **given) for a, b in itertools.permutations(held, 2)
     }
 
 

@@ -1,6 +1,8 @@
-"""Graphs: inputs -> encoders -> fusion -> heads, with keras alone."""
+"""Graphs (inputs -> encoders -> fusion -> heads) and the named systems, with keras alone."""
 
+from mmkeras.models.clip import clip, siglip
 from mmkeras.models.graph import graph
 from mmkeras.models.levels import reads_encoders
+from mmkeras.models.towers import objective_of, tower
 
-__all__ = ["graph", "reads_encoders"]
+__all__ = ["clip", "graph", "objective_of", "reads_encoders", "siglip", "tower"]
