@@ -60,6 +60,11 @@ class Data(Splits):
     bad: dict[str, dict[str, dict[int, str]]]
     seed: int = 0
 
+    @property
+    def split_names(self) -> tuple[str, ...]:
+        """Names of the splits."""
+        return tuple(self.splits)
+
     def train(
         self,
         batch_size: int,

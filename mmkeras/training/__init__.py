@@ -9,6 +9,7 @@ from mmkeras.training.features import cache_features, pooled
 from mmkeras.training.freezing import freeze, stages, unfreeze
 from mmkeras.training.missing import missing_curve
 from mmkeras.training.model import Model
+from mmkeras.training.multitask import tasks
 from mmkeras.training.nonfinite import NonFiniteGuard
 from mmkeras.training.optimizers import optimizer
 from mmkeras.training.profiling import Profile
@@ -47,6 +48,7 @@ __all__ = [
     "seed",
     "stages",
     "strategy",
+    "tasks",
     "unfreeze",
     "xla_cache",
 ]
