@@ -18,6 +18,7 @@ from mmkeras.training.runtime import precision, seed, strategy, xla_cache
 from mmkeras.training.samples import Samples
 from mmkeras.training.schedules import schedule
 from mmkeras.training.search import search
+from mmkeras.training.teacher import teach
 from mmkeras.training.workers import is_chief
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "stages",
     "strategy",
     "tasks",
+    "teach",
     "unfreeze",
     "xla_cache",
 ]

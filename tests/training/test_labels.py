@@ -165,7 +165,12 @@ def test_empty_cells_of_optional_targets_are_masked(tmp_path):
         assert y["kind"].numpy().tolist() == [0, 0, 1, 0]
         assert y["size"].numpy().tolist() == [1.5, 0.0, 0.0, -2.0]
         assert y["tags"].numpy().tolist() == [[1, 1], [0, 0], [0, 0], [1, 0]]
-    counts = mk.data.check(data).labels["train"]
+    some = data.with_targets(["size"])
+    ((_, y),) = some.valid(4)
+    assert set(y) == {"size", "size_mask"} and list(some.targets) == ["size"]
+    with pytest.raises(ValueError, match="Unknown target 'sise'.*'size'"):
+        data.with_targets(["sise"])
+    counts = mk.data.check(rows(), SPECS, TARGETS).labels["train"]
     assert counts["kind"] == {"x": 1, "y": 1} and counts["tags"] == {"p": 2, "q": 1}
 
 
