@@ -103,7 +103,7 @@ def test_translation_is_of_the_pooled_tokens():
     model = build("translation")
     x, _, _ = batch()
     layer = model.get_layer("extra")
-    towers = {m: next(la for la in model.layers if la.name.startswith(f"{m}_")) for m in "ab"}
+    towers = {m: next(la for la in model.layers if la.name == f"{m}_mlp") for m in "ab"}
     s, t = (towers[m]({k: x[k] for k in (m, f"{m}_mask")})["tokens"].numpy()[:, 0] for m in "ab")
 
     def way(value, layers):

@@ -123,6 +123,15 @@ def test_user_weights_and_class_weights_go_together_with_masks():
     assert history["kind_loss"][0] == pytest.approx(one["kind_loss"], rel=1e-5)
 
 
+def test_jit_is_measured_on_batches_with_masks(monkeypatch, capfd):
+    monkeypatch.setattr("mmkeras.training.jit.MIN_STEPS", 1)
+    model = build(("kind",), jit="auto")
+    x, y = batch()
+    rows = tf.data.Dataset.from_tensors((x, {n: y[n] for n in ("kind", "kind_mask")}))
+    model.fit(rows, verbose=2)
+    assert "forward and backward take" in capfd.readouterr().err
+
+
 def test_an_objective_takes_no_mask():
     heads = {"match": mk.objectives.Contrastive(4), "kind": HEADS["kind"]()}
     specs = {"a": SPECS["a"], "b": SPECS["a"]}
