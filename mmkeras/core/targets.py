@@ -7,9 +7,24 @@ from typing import Any, ClassVar
 
 @dataclass(frozen=True)
 class Target:
-    """What every target declares: `shape` and `dtype` of one sample's truth."""
+    """What every target declares.
+
+    Attributes:
+        kind: its name.
+        dtype: of its truth.
+        optional: whether rows may lack it: empty cells, None or NaN. The truth of a batch then has
+            a bool mask (B,) beside it, under NAME_mask, and `mmkeras.Model` learns from, and
+            scores, the rows that have it.
+    """
 
     kind: ClassVar[str] = ""
+    optional: ClassVar[bool] = False
+    dtype: ClassVar[str] = "float32"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample's truth, once the classes are known."""
+        return ()
 
     def get_config(self) -> dict[str, Any]:
         """Returns a JSON-able dict."""
@@ -35,10 +50,13 @@ class Label(Target):
 
     Args:
         classes: the names by index; the sorted names of the training rows when None.
+        optional: whether rows may lack it; see `Target`.
     """
 
     kind: ClassVar[str] = "label"
+    dtype: ClassVar[str] = "int32"
     classes: tuple[str, ...] | None = None
+    optional: bool = False
 
     def __post_init__(self) -> None:
         """Checks the classes."""
@@ -52,22 +70,35 @@ class Labels(Target):
     Args:
         classes: the names by index; the sorted names of the training rows when None.
         separator: between the names of one cell, when cells are strings and not lists.
+        optional: whether an empty cell means that the row lacks it (see `Target`), and not that
+            none of the classes apply, which then is an empty list.
     """
 
     kind: ClassVar[str] = "labels"
     classes: tuple[str, ...] | None = None
     separator: str = "|"
+    optional: bool = False
 
     def __post_init__(self) -> None:
         """Checks the classes."""
         self._set_classes()
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(number of classes,)."""
+        return (len(self.classes),)
+
 
 @dataclass(frozen=True)
 class Number(Target):
-    """One number to regress -> float32 scalar."""
+    """One number to regress -> float32 scalar.
+
+    Args:
+        optional: whether rows may lack it; see `Target`.
+    """
 
     kind: ClassVar[str] = "number"
+    optional: bool = False
 
 
 KINDS = {cls.kind: cls for cls in (Label, Labels, Number)}

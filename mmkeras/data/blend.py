@@ -58,6 +58,12 @@ def mixer(
             )
     if not targets:
         raise ValueError("`mix` changes the targets. Received: data without any.")
+    for target, spec in targets.items():
+        if spec.optional:
+            raise ValueError(
+                f"What is mixed must have its labels. Received: {target!r}, which rows may lack "
+                "(optional=True). Leave `mix` out."
+            )
     blend = _mixup if name == "mixup" else _cutmix
 
     def apply(x: dict, y: dict, draws: Draws) -> tuple[dict, dict]:

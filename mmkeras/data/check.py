@@ -99,7 +99,8 @@ def _label_counts(data: Data, split: str) -> dict[str, dict[str, int]]:
     for name, spec in data.targets.items():
         if isinstance(spec, Number):
             continue
-        values = data.splits[split].truth[name]
+        truth = data.splits[split].truth
+        values = truth[name][truth[f"{name}_mask"]] if spec.optional else truth[name]
         numbers = (
             values.sum(axis=0)
             if values.ndim == 2

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from mmkeras.core import Modality, Target, checks
+from mmkeras.core.identifiers import nearest
 from mmkeras.data import buckets as by_length
 from mmkeras.data import drop as dropout
 from mmkeras.data.augment import augmenter
@@ -59,6 +60,11 @@ class Data(Splits):
     splits: dict[str, Split]
     bad: dict[str, dict[str, dict[int, str]]]
     seed: int = 0
+
+    @property
+    def split_names(self) -> tuple[str, ...]:
+        """Names of the splits."""
+        return tuple(self.splits)
 
     def train(
         self,
@@ -290,6 +296,18 @@ class Data(Splits):
     def take(self, split: str, rows: np.ndarray) -> "Data":
         """Returns the data with some rows of a split."""
         return replace(self, splits={**self.splits, split: self._split(split).take(rows)})
+
+    def with_targets(self, names: Sequence[str]) -> "Data":
+        """Returns the data with some of its targets, in this order: for a model of fewer heads."""
+        for name in names:
+            if name not in self.targets:
+                raise ValueError(f"Unknown target {name!r}. {nearest(name, self.targets)}")
+        kept = [key for name in names for key in (name, f"{name}_mask")]
+        splits = {
+            split: replace(held, truth={key: held.truth[key] for key in kept if key in held.truth})
+            for split, held in self.splits.items()
+        }
+        return replace(self, targets={n: self.targets[n] for n in names}, splits=splits)
 
     def without(self, split: str, modality: str, rows: np.ndarray) -> "Data":
         """Returns the data with a modality made absent in some rows of a split."""

@@ -19,6 +19,8 @@ def loader(
     """Returns records (B,), draws -> (x, y)."""
     spec = {m: _field(modality) for m, modality in modalities.items()}
     spec |= {f"target/{name}": _truth(target) for name, target in targets.items()}
+    optional = [name for name, target in targets.items() if target.optional]
+    spec |= {f"target/{name}_mask": tf.io.FixedLenFeature((), tf.int64) for name in optional}
     decoders = {m: decoder(modality) for m, modality in modalities.items()}
     augmenters = {m: augmenter(x) for m, x in modalities.items() if augment}
 
@@ -39,6 +41,7 @@ def loader(
             else parsed[f"target/{name}"]
             for name, target in targets.items()
         }
+        y |= {f"{name}_mask": parsed[f"target/{name}_mask"] > 0 for name in optional}
         return (x, y) if y else (x,)
 
     return load

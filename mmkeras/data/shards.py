@@ -86,6 +86,11 @@ class Shards(Splits):
     seed: int = 0
     pool_shards: int = 8
 
+    @property
+    def split_names(self) -> tuple[str, ...]:
+        """Names of the splits."""
+        return tuple(self.files)
+
     def rows(self, split: str) -> int:
         """Returns the number of rows of a split."""
         if split not in self.files:

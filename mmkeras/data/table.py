@@ -96,8 +96,9 @@ def table(
         split: Split(
             made[split],
             {
-                name: truth.encode(name, spec, part, part.column(where[name]))
+                key: values
                 for name, spec in targets.items()
+                for key, values in truth.encode(name, spec, part, part.column(where[name])).items()
             },
         )
         for split, part in rows.items()

@@ -11,6 +11,7 @@ from mmkeras.core.identifiers import nearest
 from mmkeras.data.sources import Rows, missing
 
 _CLASSES = "declare the classes with mk.Label(classes=[...])."
+_OPTIONAL = "let rows lack it: mk.{}(optional=True)."
 
 
 def specs(target: Any) -> dict[str, Target]:
@@ -24,6 +25,12 @@ def specs(target: Any) -> dict[str, Target]:
         target = [target]
     if not isinstance(target, Mapping):
         target = {name: Label() for name in target}
+    for name in target:
+        if f"{name}_mask" in target:
+            raise ValueError(
+                f"No target may be called {name}_mask beside {name!r}: it names the rows that "
+                "have that. Rename it, and map it with `columns`."
+            )
     for name, spec in target.items():
         if not isinstance(spec, Target):
             raise TypeError(
@@ -46,20 +53,34 @@ def adapt(name: str, spec: Target, cells: Any) -> Target:
     return spec.replace(classes=tuple(sorted(found, key=_numeric_first)))
 
 
-def encode(name: str, spec: Target, rows: Rows, cells: Any) -> np.ndarray:
-    """Returns int32 (N,), float32 (N, classes) or float32 (N,).
+def encode(name: str, spec: Target, rows: Rows, cells: Any) -> dict[str, np.ndarray]:
+    """Returns name -> truth and, of an optional target, NAME_mask -> bool (N,).
+
+    The truth is int32 (N,), float32 (N, classes) or float32 (N,), zero where the row lacks it.
 
     Raises:
         ValueError: a missing cell, a class that is unknown, a number that is none; with its row.
     """
+    held = {name: _encoded(name, spec, rows, cells)}
+    if spec.optional:
+        held[f"{name}_mask"] = np.array([not missing(cell) for cell in cells], bool)
+    return held
+
+
+def _encoded(name: str, spec: Target, rows: Rows, cells: Any) -> np.ndarray:
     if isinstance(spec, Number):
-        return np.array([_number(name, rows, i, c) for i, c in enumerate(cells)], np.float32)
+        values = [
+            0.0 if spec.optional and missing(cell) else _number(name, rows, row, cell)
+            for row, cell in enumerate(cells)
+        ]
+        return np.array(values, np.float32)
     position = {c: i for i, c in enumerate(spec.classes)}
     several = isinstance(spec, Labels)
     out = np.zeros((len(cells), len(position)) if several else len(cells), np.float32)
     for row, cell in enumerate(cells):
-        if missing(cell) and isinstance(spec, Label):
-            raise _error(name, rows, row, "must not be missing.", cell, _CLASSES)
+        if missing(cell) and isinstance(spec, Label) and not spec.optional:
+            way = _OPTIONAL.format("Label")
+            raise _error(name, rows, row, "must not be missing.", cell, way)
         for label in [] if missing(cell) else _names(spec, cell):
             if label not in position:
                 rule = f"must be one of the classes. {nearest(label, position)}"
@@ -90,6 +111,9 @@ def _numeric_first(name: str) -> tuple:
 
 
 def _number(name: str, rows: Rows, row: int, cell: Any) -> float:
+    if missing(cell):
+        way = _OPTIONAL.format("Number")
+        raise _error(name, rows, row, "must not be missing.", cell, way)
     try:
         value = float(cell)
     except (TypeError, ValueError) as error:

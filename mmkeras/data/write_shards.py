@@ -169,7 +169,7 @@ def _feature(value: Any) -> tf.train.Feature:
         flat = [x.encode("utf-8") if isinstance(x, str) else x for x in flat]
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=flat))
     if flat and isinstance(flat[0], int):
-        return tf.train.Feature(int64_list=tf.train.Int64List(value=flat))
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=[int(x) for x in flat]))
     return tf.train.Feature(float_list=tf.train.FloatList(value=flat))
 
 

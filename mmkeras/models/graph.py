@@ -63,13 +63,14 @@ def graph(
         read["encoded"] = align(read["encoded"])
     outputs = {}
     for name, head in heads.items():
-        if isinstance(head, Objective):
+        if isinstance(head, Objective) and head.of is None:
             given = read.get("encoded", read.get("raw"))
             outputs[name] = head({m: {k: given[m][k] for k in ("tokens", "mask")} for m in names})
-    if len(outputs) < len(heads):
+    if not all(isinstance(head, Objective) for head in heads.values()):
         with _policy(precision.get("fusion")):
             fused = levels.join(placed, read, hidden_dim)
-        outputs |= {name: head(fused) for name, head in heads.items() if name not in outputs}
+        outputs |= {n: head(fused) for n, head in heads.items() if not isinstance(head, Objective)}
+    outputs |= {n: head(outputs[head.of]) for n, head in heads.items() if n not in outputs}
     return inputs, {name: outputs[name] for name in heads}
 
 
@@ -183,6 +184,12 @@ def _check_heads(heads: Any, modalities: tuple[str, ...]) -> None:
             raise ValueError(
                 f"The head {name!r} must not have the name of a modality: both name tensors of the "
                 "same model. Rename one of the two."
+            )
+        of = head.of if isinstance(head, Objective) else None
+        if of is not None and (of not in heads or isinstance(heads[of], Objective)):
+            raise ValueError(
+                f"The objective {name!r} must be of a head of the model. Received: of={of!r}. "
+                f"{nearest(of, [n for n, h in heads.items() if not isinstance(h, Objective)])}"
             )
         if not callable(head) or isinstance(head, type):
             raise TypeError(

@@ -18,6 +18,8 @@ class Objective(keras.layers.Layer):
 
     An objective is float32. What it returns is an output of the model.
 
+    One with `of` set to the name of a head reads what that says, (B, ...), and no encoder.
+
     Args:
         modalities: names, in the order of the outputs; `assemble` fills in all of the model's
             when None.
@@ -27,9 +29,11 @@ class Objective(keras.layers.Layer):
 
     A subclass defines `call` and `batch_loss(outputs, y=None, weights=None, rows=None)`:
         outputs: of the whole batch (N, ...).
-        y, weights: truth and sample weights of the output, (N,), where the data has them.
+        y, weights: truth (N, ...) and sample weights (N,) of the output, where the data has them.
         rows: (start, size): only those rows' share of the loss is asked for; the shares add up.
     """
+
+    of: str | None = None
 
     def __init__(self, modalities: Sequence[str] | None = None, **kwargs: Any) -> None:
         """Stores the names."""

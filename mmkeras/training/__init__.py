@@ -9,6 +9,7 @@ from mmkeras.training.features import cache_features, pooled
 from mmkeras.training.freezing import freeze, stages, unfreeze
 from mmkeras.training.missing import missing_curve
 from mmkeras.training.model import Model
+from mmkeras.training.multitask import tasks
 from mmkeras.training.nonfinite import NonFiniteGuard
 from mmkeras.training.optimizers import optimizer
 from mmkeras.training.profiling import Profile
@@ -17,6 +18,7 @@ from mmkeras.training.runtime import precision, seed, strategy, xla_cache
 from mmkeras.training.samples import Samples
 from mmkeras.training.schedules import schedule
 from mmkeras.training.search import search
+from mmkeras.training.teacher import teach
 from mmkeras.training.workers import is_chief
 
 __all__ = [
@@ -47,6 +49,8 @@ __all__ = [
     "seed",
     "stages",
     "strategy",
+    "tasks",
+    "teach",
     "unfreeze",
     "xla_cache",
 ]

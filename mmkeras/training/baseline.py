@@ -24,13 +24,19 @@ def constant(data: Any, heads: Mapping[str, Any], split: str) -> dict[str, float
     found = {}
     for name, head in heads.items():
         metrics = head.default_metrics() if hasattr(head, "default_metrics") else []
-        truth = data.splits[split].truth[name]
-        answer = _answer(head, np.asarray(data.splits["train"].truth[name]))
+        truth = _known(data, split, name)
+        answer = _answer(head, _known(data, "train", name))
         for metric in metrics:
             metric.update_state(truth, np.repeat(answer[None], len(truth), axis=0))
             prefix = "" if len(heads) == 1 else f"{name}_"
             found[prefix + metric.name] = float(metric.result())
     return found
+
+
+def _known(data: Any, split: str, name: str) -> np.ndarray:
+    """Returns the truth of the rows that have it."""
+    truth = data.splits[split].truth
+    return np.asarray(truth[name])[truth.get(f"{name}_mask", slice(None))]
 
 
 def _answer(head: Any, truth: np.ndarray) -> np.ndarray:

@@ -19,7 +19,9 @@ from mmkeras.heads.truth import batch_truth
 from mmkeras.training import (
     balancing,
     batch_losses,
+    labels,
     lengths,
+    multitask,
     optimizers,
     options,
     private,
@@ -49,6 +51,7 @@ class Model(keras.Model):
         clip_norm: float | None = None,
         accumulate_steps: int = 1,
         balance: Any = None,
+        tasks: Any = None,
         **kwargs: Any,
     ) -> None:
         """Configures training; call it inside `strategy.scope()` when the model was built there.
@@ -67,6 +70,8 @@ class Model(keras.Model):
                 numbers as without, but for batch statistics, which are of a micro-batch.
             balance: remedy for modalities that learn at different speeds, or its name; see
                 `mk.training.balance`.
+            tasks: how the losses of several heads are weighed against each other, or its name;
+                see `mk.training.tasks`.
             **kwargs: `loss_weights`, `weighted_metrics`, `run_eagerly` of Keras.
 
         Raises:
@@ -96,7 +101,11 @@ class Model(keras.Model):
                 "`with strategy.scope():`."
             )
         remedy = None if balance is None else balancing.balance(balance)
+        method = None if tasks is None else multitask.tasks(tasks)
+        options.check_balances(balance, tasks)
         self._mm_balance = balancing.balanced(self, remedy, kwargs.get("loss_weights"))
+        if method is not None:
+            self._mm_balance = multitask.balanced(self, method, loss, kwargs.get("loss_weights"))
         super().compile(
             optimizer=optimizer,
             loss=loss or None,
@@ -111,6 +120,7 @@ class Model(keras.Model):
             "clip_norm": clip_norm,
             "accumulate_steps": accumulate_steps,
             "balance": remedy and keras.saving.serialize_keras_object(remedy),
+            "tasks": method and keras.saving.serialize_keras_object(method),
         }
         self._mm_jit = False if synchronized else jit
         self._mm_synchronized, self._mm_fit = bool(synchronized), None
@@ -201,6 +211,7 @@ class Model(keras.Model):
     def _reduced_gradient(self, data: Any) -> tuple:
         """Losses, predictions, reduced and clipped gradients, and if guarded: all is finite."""
         batch, rows = step.without_empty(keras.utils.unpack_x_y_sample_weight(data))
+        batch, factors = labels.weighted(batch, rows, self._with_loss())
         keys = self._mm_joint.keys(batch[0], rows, self._mm_options["accumulate_steps"])
         losses, predictions, gradients = self._accumulated_gradient(batch, rows, keys)
         context = tf.distribute.get_replica_context()
@@ -208,6 +219,7 @@ class Model(keras.Model):
             gradients = step.weighted_by_rows(gradients, rows, context)
             gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
         losses, gradients = self._mm_balance.reduced(losses, gradients, rows)
+        losses = self._of_labelled(losses, factors)
         gradients, finite = self._clipped(gradients)
         if finite is not None:
             bad = tf.cast(~(finite & tf.reduce_all(tf.math.is_finite(losses))), tf.float32)
@@ -224,14 +236,16 @@ class Model(keras.Model):
 
     def test_step(self, data: Any) -> dict:
         """One evaluation step on one replica's part of the batch."""
-        (x, y, weights), rows = step.without_empty(keras.utils.unpack_x_y_sample_weight(data))
+        batch, rows = step.without_empty(keras.utils.unpack_x_y_sample_weight(data))
+        (x, y, weights), factors = labels.weighted(batch, rows, self._with_loss())
         with batch_truth(y, weights):
             predictions, said = self._mm_balance.forward(x, training=False)
         with private.head_losses(self) as heads:
             loss = self._heads_loss(x, y, predictions, weights, training=False)
-        _, figures = self._mm_balance.objective(loss, predictions, said, y, weights)
+        _, figures, _ = self._mm_balance.objective(loss, heads, predictions, said, y, weights)
         joint = self._mm_joint.evaluated(predictions, y, weights, rows)
         losses = tf.stack([self._mm_joint.total(loss, joint), *heads, *joint, *figures])
+        losses = self._of_labelled(losses, factors)
         return self._score(*keras.utils.unpack_x_y_sample_weight(data), losses, predictions)
 
     def predict_step(self, data: Any) -> Any:
@@ -252,11 +266,27 @@ class Model(keras.Model):
         self._mm_balance.update(losses[1 + len(heads) :], rows)
         losses = tf.where(rows > 0, losses, tf.zeros_like(losses))
         private.loss_tracker(self).update_state(losses[0] * replicas, sample_weight=rows)
+        masks = labels.split(y, self._with_loss())[1]
         for i, metric in enumerate(heads):
-            metric.update_state(losses[i + 1], sample_weight=rows)
+            mask = masks.get(metric.name.removesuffix("_loss"))
+            count = rows if mask is None else tf.math.count_nonzero(mask, dtype=tf.float32)
+            metric.update_state(losses[i + 1], sample_weight=count)
         predictions = tf.nest.map_structure(lambda t: t[:rows], predictions)
+        y, predictions, weights = labels.without(y, predictions, weights, self._with_loss())
         y = self._mm_joint.with_truth(y, predictions)
         return self.compute_metrics(x, y, predictions, sample_weight=weights)
+
+    def _with_loss(self) -> list[str]:
+        """Names of the outputs whose truth may be missing in some rows: all but objectives."""
+        return [name for name in self.output_names if name not in self._mm_joint.layers]
+
+    def _of_labelled(self, losses: Any, factors: dict) -> Any:
+        """Makes the logged losses of heads means over the rows that have labels."""
+        metrics = private.head_metrics(self)
+        if not factors or not metrics:
+            return losses
+        each = [factors.get(metric.name.removesuffix("_loss"), 1.0) for metric in metrics]
+        return tf.concat([losses[:1], losses[1 : 1 + len(each)] * each, losses[1 + len(each) :]], 0)
 
     def _heads_loss(self, *batch: Any, training: bool) -> Any:
         """What Keras minimises: nothing where all outputs are objectives'."""
@@ -270,14 +300,18 @@ class Model(keras.Model):
         self, x: Any, y: Any, weights: Any, cotangents: Any = None, keys: Any = None
     ) -> tuple:
         """Losses (total, heads, objectives, figures), predictions, dense gradients of a replica."""
-        with tf.GradientTape() as tape, private.head_losses(self) as heads:
+        several = self._mm_balance.several
+        with tf.GradientTape(several) as tape, private.head_losses(self) as heads:
             with batch_truth(y, weights):
                 predictions, said = self._mm_balance.forward(x, training=True)
             loss = self._heads_loss(x, y, predictions, weights, training=True)
-            objective, figures = self._mm_balance.objective(loss, predictions, said, y, weights)
+            objective, figures, parts = self._mm_balance.objective(
+                loss, heads, predictions, said, y, weights
+            )
             given = (predictions, y, weights, cotangents, keys)
             objective, joint = self._mm_joint.added(objective, *given)
             scaled = self.optimizer.scale_loss(objective)
+            parts = [self.optimizer.scale_loss(part) for part in parts]
         variables = self.trainable_variables
         gradients = tape.gradient(scaled, [v.value for v in variables])
         # IndexedSlices repeat a token's row once per occurrence, and Adam and its kin square
@@ -286,6 +320,7 @@ class Model(keras.Model):
             tf.zeros_like(v.value) if g is None else tf.convert_to_tensor(g)
             for g, v in zip(gradients, variables, strict=True)
         ]
+        dense += self._mm_balance.gradients(tape, parts)
         losses = tf.stack([self._mm_joint.total(loss, joint), *heads, *joint, *figures])
         return losses, predictions, dense
 
@@ -323,6 +358,10 @@ class Model(keras.Model):
         check_batch(self, data_batch)
         data_batch = lengths.declared(self, data_batch)
         x, y, weights = keras.utils.unpack_x_y_sample_weight(data_batch)
+        labels.check(y, self.output_names, list(self._mm_joint.layers))
+        if isinstance(y, dict):
+            masks = labels.names(y, self._with_loss()).values()
+            y = {name: value for name, value in y.items() if name not in masks}
         y = self._mm_joint.with_truth(y, dict(zip(self.output_names, self.outputs, strict=True)))
         data_batch = keras.utils.pack_x_y_sample_weight(x, y, weights)
         with self.distribute_strategy.scope():

@@ -20,6 +20,15 @@ def check(jit: bool | str, clip_norm: float | None, accumulate_steps: int) -> No
     checks.whole("accumulate_steps", accumulate_steps)
 
 
+def check_balances(balance: Any, tasks: Any) -> None:
+    """Raises where both would change the step."""
+    if balance is not None and tasks is not None:
+        raise ValueError(
+            "A model balances its modalities (`balance`) or its tasks (`tasks`), since both change "
+            f"the same gradients. Received: balance={balance!r}, tasks={tasks!r}. Leave one out."
+        )
+
+
 def check_losses(losses: Mapping, outputs: list[str]) -> None:
     """Raises when an output has no loss."""
     missing = sorted(set(outputs) - set(losses))

@@ -4,7 +4,8 @@
 optimizer; `_loss_tracker` is the mean that `fit` logs as "loss"; `_distributed_dataset` is the
 dataset behind the iterator of an epoch; `_flatten_layers` walks the layers inside layers;
 `_tracker` keeps a built layer from taking new weights, which adapters are;
-`_inbound_nodes` are the calls of a layer, of which a model is one;
+`_inbound_nodes` are the calls of a layer, of which a model is one, and `_keras_history` says whose
+output a symbolic tensor is;
 `_compile_loss` holds the mean that is logged of every head's loss; `_momentums` and `_velocities`
 are Adam's slots, `_get_variable_index` finds a weight's, and `_all_reduce_sum_gradients` sums over
 the replicas what the step here has summed before. Keras has no public way to any of them, which is
@@ -133,6 +134,13 @@ def outputs_of(layer: keras.Model, inputs: list) -> Any:
         if all(id(tensor) in known for tensor in node.input_tensors):
             return keras.tree.pack_sequence_as(layer.output, node.output_tensors)
     return None
+
+
+def layers_before(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """Returns the layers whose outputs a layer of a Functional model reads."""
+    tensors = keras.tree.flatten(layer.input)
+    found = {id(t._keras_history.operation): t._keras_history.operation for t in tensors}
+    return [made for made in found.values() if isinstance(made, keras.layers.Layer)]
 
 
 def is_seed_state(variable: Any) -> bool:

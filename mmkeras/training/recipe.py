@@ -11,7 +11,7 @@ from mmkeras.training import optimizers
 
 RECIPE = {"epochs": 10, "batch": 64, "rate": 1e-3, "weight_decay": 1e-2, "clip_norm": 1.0}
 """Epochs, rows per batch, highest learning rate, decay of all weights, largest gradient norm."""
-OPTIONAL = ("drop", "ema", "jit", "mix")
+OPTIONAL = ("drop", "ema", "jit", "mix", "tasks")
 
 
 def checked(recipe: Mapping[str, Any] | None, more: Mapping[str, Any] | None = None) -> dict:
@@ -45,7 +45,7 @@ def train(
         data: with a split "train".
         recipe: the keys of `RECIPE`; "ema": the model ends with this moving average of its
             weights; "jit": as of `compile`; "drop" (modality dropout) and "mix" (MixUp or CutMix):
-            as of `data.train`.
+            as of `data.train`; "tasks": as of `compile`, where learnt variances are not decayed.
         **kwargs: of `fit`: `validation_data`, `callbacks`, `verbose`.
     """
     recipe = checked(recipe)
@@ -59,8 +59,9 @@ def train(
         "adamw",
         schedule,
         weight_decay=recipe["weight_decay"],
-        no_decay=(),
+        no_decay=("tasks/log_variance",) if recipe.get("tasks") == "uncertainty" else (),
         ema=recipe.get("ema"),
     )
-    model.compile(optimizer, clip_norm=recipe["clip_norm"], jit=recipe.get("jit", "auto"))
+    options = {"jit": recipe.get("jit", "auto"), "tasks": recipe.get("tasks")}
+    model.compile(optimizer, clip_norm=recipe["clip_norm"], **options)
     return model.fit(dataset, epochs=recipe["epochs"], **kwargs)

@@ -85,12 +85,13 @@ class Samples(keras.callbacks.Callback):
         """A Markdown table, one line per row."""
         heads = list(outputs)
         columns = [*self.data.modalities, *(f"{h}: truth | {h}: predicted" for h in heads)]
+        always = np.ones(self.count, bool)
         lines = ["| row | " + " | ".join(columns) + " |"]
         lines.append("|" + " --- |" * (1 + len(self.data.modalities) + 2 * len(heads)))
         for row in range(self.count):
             cells = [self._cell(name, row) for name in self.data.modalities]
             for head in heads:
-                known = head in self.y
+                known = head in self.y and bool(self.y.get(f"{head}_mask", always)[row])
                 truth = self._said(head, self.y[head][row].numpy(), truth=True) if known else ""
                 cells += [truth, self._said(head, outputs[head][row], truth=False)]
             lines.append(f"| {row} | " + " | ".join(cells) + " |")

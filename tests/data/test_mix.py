@@ -94,7 +94,7 @@ def test_parts_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="'numbers' differs in 'b'.*first.modalities"):
         mk.data.mix({"a": own(), "b": table(4, 0, {"numbers": other})})
     classes = {"label": mk.Label(classes=("x", "y", "z"))}
-    with pytest.raises(ValueError, match="must have the same targets and classes.*in 'b'"):
+    with pytest.raises(ValueError, match="must agree on a target's classes.*in 'b'"):
         mk.data.mix({"a": own(), "b": table(4, 0, targets=classes)})
     with pytest.raises(ValueError, match=r"a share for each of \['a'\]. Received: \['b'\]"):
         mk.data.mix({"a": own()}, {"b": 1})

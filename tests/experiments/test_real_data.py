@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import mmkeras as mk
-from experiments import av_digits, common, easy_vqa, esc10, grid_digits, grocery
+from experiments import av_digits, common, easy_vqa, esc10, grid_digits, grocery, multi_task
 
 ROOT = Path(__file__).parents[2]
 
@@ -105,6 +105,33 @@ def test_grocery_quick(data_dir, tmp_path):
     assert {row["metric"] for row in result["rows"]} == set(metrics)
     parity = json.loads((tmp_path / "parity.json").read_text())
     assert max(parity["largest_absolute_difference"].values()) < 1e-4
+
+
+def test_multi_task_quick(data_dir, tmp_path):
+    rows = ("grocery_fine", "grocery_pcgrad", "easy_vqa_gradnorm")
+    arguments = ("--data", data_dir, "--out", tmp_path, "--quick", "--seeds", "0")
+    run("multi_task", *arguments, "--rows", ",".join(rows))
+    result = json.loads((tmp_path / "result.json").read_text())
+    found = {(row["row"], row["metric"]): row["mean"] for row in result["rows"]}
+    assert {row for row, _ in found} == set(rows)
+    assert ("grocery_fine", "coarse accuracy") not in found
+    for row, task in (("grocery_pcgrad", "coarse"), ("easy_vqa_gradnorm", "asked")):
+        assert 0.0 <= found[row, f"{task} accuracy"] <= 1.0
+        assert -1.0 <= found[row, "cosine"] <= 1.0
+    assert found["grocery_pcgrad", "fine weight"] == 1.0
+    weights = [found["easy_vqa_gradnorm", f"{task} weight"] for task in ("answer", "asked")]
+    assert sum(weights) == pytest.approx(2.0, abs=1e-4) and weights[0] != 1.0
+
+
+def test_what_a_question_asks_for():
+    kinds = {
+        "what is the blue shape?": "shape",
+        "what is the color of the circle?": "colour",
+        "is a teal shape present?": "presence",
+        "does the image not contain a red shape?": "absence",
+        "is no yellow shape present?": "absence",
+    }
+    assert {question: multi_task.asked(question) for question in kinds} == kinds
 
 
 def test_grocery_is_read_as_published(data_dir):

@@ -26,18 +26,40 @@ class Unbalanced:
 
     Args:
         model: that is being compiled.
+
+    Attributes:
+        several: whether gradients of several losses are taken.
+        of_steps: names of the logs that only a training step has.
     """
 
+    several = False
+    of_steps: list[str] = []
+
     def __init__(self, model: keras.Model) -> None:
-        self.model = model
+        self.model, self.evaluates = model, False
 
     def forward(self, x: Any, training: bool) -> tuple[Any, Any]:
         """Returns predictions, and what the modalities' heads say."""
         return self.model(x, training=training), None
 
-    def objective(self, loss: Any, predictions: Any, said: Any, y: Any, weights: Any) -> tuple:
-        """Returns what is minimised, and figures to carry behind the losses, on one replica."""
-        return loss, []
+    def objective(
+        self, loss: Any, heads: list, predictions: Any, said: Any, y: Any, weights: Any
+    ) -> tuple:
+        """Returns what is minimised, figures to carry behind the losses, and losses by themselves.
+
+        All on one replica. Of the losses by themselves `gradients` takes the gradient of each.
+
+        Args:
+            loss: of all heads, as Keras has it.
+            heads: the loss of each.
+            predictions, said: see `forward`.
+            y, weights: truth and sample weights.
+        """
+        return loss, [], []
+
+    def gradients(self, tape: tf.GradientTape, parts: list) -> list:
+        """Returns gradients to carry behind those of the weights, on one replica."""
+        return []
 
     def reduced(self, losses: Any, gradients: list, rows: Any) -> tuple[Any, list]:
         """Returns losses with figures of the step, and changed gradients, summed over replicas."""
@@ -49,11 +71,16 @@ class Unbalanced:
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
         """Says that what runs inside is an evaluation, for `shown`."""
-        yield
+        self.evaluates = True
+        try:
+            yield
+        finally:
+            self.evaluates = False
 
     def shown(self, logs: dict) -> dict:
-        """Returns what is to be seen of the logs."""
-        return logs
+        """Leaves out what only a training step has, in an evaluation."""
+        hidden = self.of_steps if self.evaluates else ()
+        return {name: value for name, value in logs.items() if name not in hidden}
 
     def callbacks(self, given: Mapping[str, Any]) -> list[keras.callbacks.Callback]:
         """Returns the callbacks that the remedy needs in a `fit` with these arguments."""
@@ -85,7 +112,7 @@ class Balanced(Unbalanced):
         self.names, self.heads = names, _heads(model)
         self.voices = (*names, JOINT) if remedy.joint else names
         shares = dict(
-            zip(model.output_names, _per_output(loss_weights, model.output_names), strict=True)
+            zip(model.output_names, per_output(loss_weights, model.output_names), strict=True)
         )
         self.shares = [shares[output] for output in self.heads]
         self.encoders = {m: encoder for m, (encoder, _) in towers.items()}
@@ -96,7 +123,7 @@ class Balanced(Unbalanced):
             self._make_logs(layer)
         self.wide = keras.Model(model.input, {"predictions": model.output, "said": said})
         self.wide.input_spec = None  # the encoders' own say which lengths they take
-        self.layer, self.evaluates = layer, False
+        self.layer = layer
 
     def _make_logs(self, layer: keras.layers.Layer) -> None:
         of_rows = [f"{v}_{what}" for v in self.voices for what in ("loss", "score")]
@@ -111,7 +138,9 @@ class Balanced(Unbalanced):
         out = self.wide(x, training=training)
         return out["predictions"], out["said"]
 
-    def objective(self, loss: Any, predictions: Any, said: Any, y: Any, weights: Any) -> tuple:
+    def objective(
+        self, loss: Any, heads: list, predictions: Any, said: Any, y: Any, weights: Any
+    ) -> tuple:
         """Returns what is minimised; per voice the mean over rows of loss, score and weight."""
         own, figures = [], []
         for voice in self.voices:
@@ -127,7 +156,7 @@ class Balanced(Unbalanced):
         # As Keras has divided the loss: gradients are summed over the replicas.
         own = tf.stack(own[: len(self.names)])
         own /= tf.distribute.get_strategy().num_replicas_in_sync
-        return self.remedy.objective(loss, own), figures
+        return self.remedy.objective(loss, own), figures, []
 
     def _figures(self, output: str, spoken: Any, here: Any, y: Any, weights: Any) -> Any:
         """Returns the means over rows of loss, score and weight of an output, (3,)."""
@@ -183,20 +212,6 @@ class Balanced(Unbalanced):
             for name, value in zip(self.of_steps, tf.unstack(figures[3 * count :]), strict=True):
                 self.means[name].update_state(value, sample_weight=value >= 0.0)
 
-    @contextlib.contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """Says that what runs inside is an evaluation, for `shown`."""
-        self.evaluates = True
-        try:
-            yield
-        finally:
-            self.evaluates = False
-
-    def shown(self, logs: dict) -> dict:
-        """Leaves out what only a training step has, in an evaluation."""
-        hidden = self.of_steps if self.evaluates else ()
-        return {name: value for name, value in logs.items() if name not in hidden}
-
     def callbacks(self, given: Mapping[str, Any]) -> list[keras.callbacks.Callback]:
         """Returns the remedy's."""
         return self.remedy.callbacks(given)
@@ -234,7 +249,7 @@ def _heads(model: keras.Model) -> dict[str, Head]:
     return heads
 
 
-def _per_output(weights: Any, outputs: list[str]) -> list[float]:
+def per_output(weights: Any, outputs: list[str]) -> list[float]:
     """Returns the weight of every output from a dict, a list, a number or None."""
     if isinstance(weights, Mapping):
         return [float(weights.get(o, 1.0)) for o in outputs]

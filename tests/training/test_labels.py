@@ -1,0 +1,251 @@
+"""Rows without a label: losses, metrics and gradients are of the others, exactly."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import mmkeras as mk
+
+SPECS = {"a": mk.Vector(size=3, normalize=False)}
+HEADS = {
+    "kind": lambda: mk.heads.Classifier(("x", "y", "z")),
+    "size": lambda: mk.heads.Regressor(),
+    "tags": lambda: mk.heads.MultiLabel(("p", "q", "r", "s")),
+}
+ROWS = 12
+
+
+def batch(rows=ROWS):
+    rng = np.random.default_rng(0)
+    x = {"a": rng.standard_normal((rows, 3)).astype("float32"), "a_mask": np.ones(rows, bool)}
+    y = {
+        "kind": rng.integers(0, 3, rows).astype("int32"),
+        "size": rng.standard_normal(rows).astype("float32"),
+        "tags": rng.integers(0, 2, (rows, 4)).astype("float32"),
+    }
+    masks = {f"{name}_mask": rng.random(rows) < 0.6 for name in y}
+    return x, {**y, **masks}
+
+
+def build(heads=tuple(HEADS), fusion="concatenation", **options):
+    keras.utils.set_random_seed(3)
+    encoders = {m: {"name": "mlp", "hidden_dim": 7, "num_layers": 1} for m in SPECS}
+    model = mk.assemble(SPECS, encoders, fusion, {h: HEADS[h]() for h in heads}, hidden_dim=4)
+    model.compile(**{"optimizer": keras.optimizers.SGD(0.1), "jit": False, **options})
+    return model
+
+
+def values(model):
+    return {v.path: v.numpy() for v in model.trainable_variables}
+
+
+def test_loss_metrics_and_gradients_are_those_of_the_labelled_rows():
+    """Of each head by itself, against a plain run on nothing but the rows that have its label."""
+    x, y = batch()
+    whole = build()
+    logs = whole.test_on_batch(x, y, return_dict=True)
+    assert logs["loss"] == pytest.approx(sum(logs[f"{h}_loss"] for h in HEADS), rel=1e-5)
+    moved = {}
+    for head in HEADS:
+        there = y[f"{head}_mask"]
+        some = {name: value[there] for name, value in x.items()}
+        plain = build((head,))
+        plain.set_weights([dict(zip_weights(whole))[v.path] for v in plain.weights])
+        before = values(plain)
+        expected = plain.test_on_batch(some, {head: y[head][there]}, return_dict=True)
+        assert logs[f"{head}_loss"] == pytest.approx(expected.pop("loss"), rel=1e-5)
+        for name, value in expected.items():
+            assert logs[f"{head}_{name}"] == pytest.approx(value, rel=1e-5), (head, name)
+        plain.train_on_batch(some, {head: y[head][there]})
+        for path, value in values(plain).items():
+            moved[path] = moved.get(path, 0.0) + value - before[path]
+    before = values(whole)
+    whole.train_on_batch(x, y)
+    for path, value in values(whole).items():
+        np.testing.assert_allclose(value - before[path], moved[path], rtol=1e-3, atol=2e-7)
+
+
+def zip_weights(model):
+    return [(v.path, v.numpy()) for v in model.weights]
+
+
+def test_what_stands_behind_a_mask_changes_no_bit():
+    x, y = batch()
+    other = dict(y)
+    for head, wrong in (("kind", -7), ("size", np.nan), ("tags", np.nan)):
+        other[head] = y[head].copy()
+        other[head][~y[f"{head}_mask"]] = wrong
+    ends = []
+    for truth in (y, other):
+        model = build(fusion="late_averaging")  # whose decisions have losses of their own
+        logs = model.fit(x, truth, batch_size=4, epochs=2, verbose=0, shuffle=False).history
+        ends.append({**values(model), **logs})
+    for name, value in ends[0].items():
+        np.testing.assert_array_equal(value, ends[1][name], err_msg=name)
+
+
+def test_a_task_without_a_label_is_no_loss_and_learns_nothing():
+    x, y = batch()
+    y["kind_mask"][:] = False
+    model = build()
+    before = values(model)
+    logs = model.train_on_batch(x, y, return_dict=True)
+    assert logs["kind_loss"] == logs["kind_accuracy"] == 0.0
+    for path, value in values(model).items():
+        assert np.isfinite(value).all()
+        if path.startswith("kind/"):
+            np.testing.assert_array_equal(value, before[path])
+    assert not np.array_equal(values(model)["size/dense/bias"], before["size/dense/bias"])
+
+
+def test_epoch_means_count_every_labelled_row_once():
+    """Whatever the batches: 5 + 5 + 2 rows, of which some have no label of a head."""
+    x, y = batch()
+    model = build()
+    logs = model.evaluate(tf.data.Dataset.from_tensor_slices((x, y)).batch(5), return_dict=True)
+    whole = model.test_on_batch(x, y, return_dict=True)
+    for name, value in whole.items():
+        if name != "loss":  # of what is minimised, batch by batch
+            assert logs[name] == pytest.approx(value, rel=1e-5), name
+
+
+def test_user_weights_and_class_weights_go_together_with_masks():
+    x, y = batch()
+    weights = {h: np.full(ROWS, 2.0, "float32") for h in HEADS}
+    once, twice = build(), build()
+    one = once.test_on_batch(x, y, return_dict=True)
+    two = twice.test_on_batch(x, y, weights, return_dict=True)
+    assert two["kind_loss"] == pytest.approx(2 * one["kind_loss"], rel=1e-5)
+    data = tf.data.Dataset.from_tensors((x, y))
+    both = {h: {0: 1.0} for h in ("kind",)}
+    history = build().fit(data, class_weight=both, verbose=0).history
+    assert history["kind_loss"][0] == pytest.approx(one["kind_loss"], rel=1e-5)
+
+
+def test_jit_is_measured_on_batches_with_masks(monkeypatch, capfd):
+    monkeypatch.setattr("mmkeras.training.jit.MIN_STEPS", 1)
+    model = build(("kind",), jit="auto")
+    x, y = batch()
+    rows = tf.data.Dataset.from_tensors((x, {n: y[n] for n in ("kind", "kind_mask")}))
+    model.fit(rows, verbose=2)
+    assert "forward and backward take" in capfd.readouterr().err
+
+
+def test_an_objective_takes_no_mask():
+    heads = {"match": mk.objectives.Contrastive(4), "kind": HEADS["kind"]()}
+    specs = {"a": SPECS["a"], "b": SPECS["a"]}
+    model = mk.assemble(specs, heads=heads)
+    model.compile("sgd", jit=False)
+    x, y = batch()
+    x |= {"b": x["a"], "b_mask": x["a_mask"]}
+    y = {"kind": y["kind"], "match": y["kind"], "match_mask": y["kind_mask"]}
+    with pytest.raises(ValueError, match="labels of all or of none. Received: 'match'"):
+        model.train_on_batch(x, y)
+
+
+# From the cells of a table
+
+
+def rows():
+    return {
+        "a": [[1.0, 2.0, 3.0]] * 4,
+        "kind": ["x", None, "y", ""],
+        "size": [1.5, np.nan, None, -2.0],
+        "tags": ["p|q", None, [], "p"],
+    }
+
+
+TARGETS = {
+    "kind": mk.Label(optional=True),
+    "size": mk.Number(optional=True),
+    "tags": mk.Labels(optional=True),
+}
+
+
+def test_empty_cells_of_optional_targets_are_masked(tmp_path):
+    data = mk.data.table(rows(), SPECS, TARGETS, valid=rows())
+    folder = mk.data.write_shards(data, tmp_path / "shards")
+    for source in (data, mk.data.shards(folder)):
+        ((_, y),) = source.valid(4)
+        assert y["kind_mask"].numpy().tolist() == [True, False, True, False]
+        assert y["size_mask"].numpy().tolist() == [True, False, False, True]
+        assert y["tags_mask"].numpy().tolist() == [True, False, True, True]
+        assert y["kind"].numpy().tolist() == [0, 0, 1, 0]
+        assert y["size"].numpy().tolist() == [1.5, 0.0, 0.0, -2.0]
+        assert y["tags"].numpy().tolist() == [[1, 1], [0, 0], [0, 0], [1, 0]]
+    some = data.with_targets(["size"])
+    ((_, y),) = some.valid(4)
+    assert set(y) == {"size", "size_mask"} and list(some.targets) == ["size"]
+    with pytest.raises(ValueError, match="Unknown target 'sise'.*'size'"):
+        data.with_targets(["sise"])
+    counts = mk.data.check(rows(), SPECS, TARGETS).labels["train"]
+    assert counts["kind"] == {"x": 1, "y": 1} and counts["tags"] == {"p": 2, "q": 1}
+
+
+def test_a_table_trains_with_samples(tmp_path):
+    data = mk.data.table(rows(), SPECS, TARGETS, valid=rows())
+    heads = {
+        "kind": mk.heads.Classifier(data.targets["kind"].classes),
+        "size": mk.heads.Regressor(),
+        "tags": mk.heads.MultiLabel(data.targets["tags"].classes),
+    }
+    model = mk.assemble(data.modalities, fusion="concatenation", heads=heads, hidden_dim=4)
+    model.compile("sgd", jit=False)
+    samples = mk.training.Samples(str(tmp_path), data)
+    history = model.fit(
+        data.train(4), validation_data=data.valid(4), callbacks=[samples], verbose=0
+    ).history
+    assert np.isfinite([v[0] for v in history.values()]).all()
+
+
+def test_missing_cells_are_refused_unless_optional():
+    for target, way in (
+        (mk.Label(), "Label(optional=True)"),
+        (mk.Number(), "Number(optional=True)"),
+    ):
+        name = "kind" if target.kind == "label" else "size"
+        with pytest.raises(ValueError, match="Row 2 .*must not be missing") as error:
+            mk.data.table(rows(), SPECS, {name: target})
+        assert way in str(error.value)
+    with pytest.raises(ValueError, match="No target may be called kind_mask"):
+        mk.data.table(rows(), SPECS, {"kind": mk.Label(), "kind_mask": mk.Label()})
+    data = mk.data.table(rows(), SPECS, TARGETS)
+    with pytest.raises(ValueError, match="must have its labels. Received: 'kind'"):
+        data.train(4, mix={"mixup": {}})
+
+
+# From several sources
+
+
+def test_sources_of_one_task_each_train_in_one_fit():
+    first = mk.data.table(
+        {"a": [[1.0, 0.0, 0.0]] * 8, "kind": ["x", "y"] * 4}, SPECS, "kind", valid=0.25
+    )
+    second = mk.data.table(
+        {"b": [[2.0, 1.0]] * 6, "size": [0.5] * 6},
+        {"b": mk.Vector(size=2, normalize=False)},
+        {"size": mk.Number()},
+        valid=0.5,
+    )
+    mixed = mk.data.mix({"one": first, "two": second}, rates={"one": 3, "two": 1})
+    assert {n: t.optional for n, t in mixed.targets.items()} == {"kind": True, "size": True}
+    x, y = next(iter(mixed.train(4)))
+    assert y["kind_mask"].numpy().tolist() == x["a_mask"].numpy().tolist()
+    assert y["size_mask"].numpy().tolist() == x["b_mask"].numpy().tolist()
+    assert y["size"].numpy().sum() == 0.5 and y["kind_mask"].numpy().sum() == 3
+    held = list(mixed.valid(4))
+    assert [len(y["size"]) for _, y in held] == [2, 3]
+    assert [bool(y["size_mask"][0]) for _, y in held] == [False, True]
+    assert len(list(mixed.valid(4).part((0, 1)))) == 2
+    heads = {"kind": mk.heads.Classifier(first.classes), "size": mk.heads.Regressor()}
+    model = mk.assemble(mixed.modalities, fusion="sum", heads=heads, hidden_dim=4)
+    model.compile(keras.optimizers.SGD(0.05), jit=False, tasks="gradnorm")
+    logs = model.fit(mixed.train(4), validation_data=mixed.valid(4), epochs=3, verbose=0).history
+    assert {"val_kind_accuracy", "val_size_loss", "kind_size_cosine"} <= set(logs)
+    alone = second.valid(4).map(lambda x, y: y["size"])
+    said = model.predict(mixed.valid(4), verbose=0)["size"][2:, 0]
+    expected = np.mean((said - np.concatenate(list(alone))) ** 2)
+    assert logs["val_size_loss"][-1] == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(ValueError, match="No part has a split 'test'"):
+        mixed.test(4)
