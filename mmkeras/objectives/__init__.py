@@ -2,6 +2,19 @@
 
 from mmkeras.objectives.base import Objective
 from mmkeras.objectives.contrastive import info_nce, siglip, triplet
+from mmkeras.objectives.masked_text import MaskedText
+from mmkeras.objectives.masked_values import MaskedFrames, MaskedPatches
+from mmkeras.objectives.matching import Matching
 from mmkeras.objectives.pairs import Contrastive
 
-__all__ = ["Contrastive", "Objective", "info_nce", "siglip", "triplet"]
+__all__ = [
+    "Contrastive",
+    "MaskedFrames",
+    "MaskedPatches",
+    "MaskedText",
+    "Matching",
+    "Objective",
+    "info_nce",
+    "siglip",
+    "triplet",
+]
