@@ -13,6 +13,7 @@ from mmkeras.encoders.audio_cnn import audio_cnn
 from mmkeras.encoders.audio_crnn import audio_crnn
 from mmkeras.encoders.audio_speech_transformer import audio_speech_transformer
 from mmkeras.encoders.audio_wave_cnn import audio_wave_cnn
+from mmkeras.encoders.halves import of
 from mmkeras.encoders.image_cnn import image_cnn
 from mmkeras.encoders.image_inception import image_inception
 from mmkeras.encoders.image_resnet import image_resnet
@@ -143,6 +144,7 @@ __all__ = [
     "text_char_cnn",
     "text_gru",
     "levels",
+    "of",
     "pretrained",
     "raw",
     "several_shared",

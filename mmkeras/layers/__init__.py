@@ -9,13 +9,18 @@ from mmkeras.layers.masking import MeanToken, ZeroMasked, masked_mean
 from mmkeras.layers.max_pool import MaxPool3D
 from mmkeras.layers.pixels import NormalizePixels
 from mmkeras.layers.positions import LearnedPositions
+from mmkeras.layers.random_masks import HideSpans, KeepTokens, MaskTokens
+from mmkeras.layers.targets import PatchTargets, SpanTargets
 from mmkeras.layers.transformer import TransformerBlock
 
 __all__ = [
     "MFCC",
+    "MaskTokens",
     "AbsentToken",
     "CenterFrames",
+    "HideSpans",
     "JoinItems",
+    "KeepTokens",
     "LearnedPositions",
     "LogMel",
     "MaskedGroupNorm",
@@ -23,6 +28,8 @@ __all__ = [
     "MeanToken",
     "MergeItems",
     "NormalizePixels",
+    "PatchTargets",
+    "SpanTargets",
     "SpecAugment",
     "SplitItems",
     "TransformerBlock",

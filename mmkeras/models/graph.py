@@ -12,6 +12,7 @@ from mmkeras.core.identifiers import nearest
 from mmkeras.heads import Head
 from mmkeras.heads.decision import deciding
 from mmkeras.models import levels
+from mmkeras.models.parts import Parts
 from mmkeras.objectives import Objective
 
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -55,20 +56,14 @@ def graph(
     heads = {name: _named(head, name, names) for name, head in heads.items()}
     inputs = {key: x for name in names for key, x in _inputs(name, models[name]).items()}
     _check_parts([*inputs, *_names(models, heads, align), *levels.layers(placed, names)])
-    read = {}
-    for name in names:
-        for key, model in models[name].items():
-            read.setdefault(key, {})[name] = model({k: inputs[k] for k in (name, f"{name}_mask")})
-    if align is not None:
-        read["encoded"] = align(read["encoded"])
-    outputs = {}
+    parts = Parts(modalities, inputs, models, placed, align, heads)
+    outputs = parts.outputs
     for name, head in heads.items():
         if isinstance(head, Objective) and head.of is None:
-            given = read.get("encoded", read.get("raw"))
-            outputs[name] = head({m: {k: given[m][k] for k in ("tokens", "mask")} for m in names})
+            outputs[name] = head.connect(parts)
     if not all(isinstance(head, Objective) for head in heads.values()):
         with _policy(precision.get("fusion")):
-            fused = levels.join(placed, read, hidden_dim)
+            fused = levels.join(placed, parts.read, hidden_dim)
         outputs |= {n: head(fused) for n, head in heads.items() if not isinstance(head, Objective)}
     outputs |= {n: head(outputs[head.of]) for n, head in heads.items() if n not in outputs}
     return inputs, {name: outputs[name] for name in heads}
@@ -157,7 +152,8 @@ def _named(head: keras.layers.Layer, name: str, modalities: tuple[str, ...]) -> 
         )
     config = {**head.get_config(), "name": name}
     if isinstance(head, Objective):
-        config["modalities"] = config["modalities"] or modalities
+        if config["modalities"] is None:
+            config["modalities"] = modalities
     return type(head).from_config(config)
 
 

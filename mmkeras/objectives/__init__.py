@@ -5,6 +5,9 @@ from mmkeras.objectives.contrastive import info_nce, siglip, triplet
 from mmkeras.objectives.distillation import FeatureTargets, SoftTargets, soft_targets
 from mmkeras.objectives.hard import hard_nce
 from mmkeras.objectives.joint_embedding import JointEmbedding
+from mmkeras.objectives.masked_text import MaskedText
+from mmkeras.objectives.masked_values import MaskedFrames, MaskedPatches
+from mmkeras.objectives.matching import Matching
 from mmkeras.objectives.momentum import MomentumContrastive
 from mmkeras.objectives.pairs import Contrastive
 from mmkeras.objectives.queue import queue_nce
@@ -15,6 +18,10 @@ __all__ = [
     "Contrastive",
     "FeatureTargets",
     "JointEmbedding",
+    "MaskedFrames",
+    "MaskedPatches",
+    "MaskedText",
+    "Matching",
     "MomentumContrastive",
     "Objective",
     "SoftTargets",

@@ -16,7 +16,8 @@ class Objective(keras.layers.Layer):
     the gradient that one device with the whole batch has; with `accumulate_steps` of all
     micro-batches together (gradient caching, Gao et al. 2021, arXiv 2101.06983).
 
-    An objective is float32. What it returns is an output of the model.
+    An objective is float32. What it returns is an output of the model. One that reads something
+    else than the encoders defines `connect`.
 
     One with `of` set to the name of a head reads what that says, (B, ...), and no encoder.
 
@@ -39,6 +40,20 @@ class Objective(keras.layers.Layer):
         """Stores the names."""
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.modalities = None if modalities is None else checks.modality_names(modalities)
+
+    @property
+    def halved(self) -> tuple[str, ...]:
+        """Names of the modalities whose encoders `connect` enters in the middle."""
+        return ()
+
+    def connect(self, parts: Any) -> Any:
+        """Returns the symbolic output, from the parts of the model that is being made.
+
+        Args:
+            parts: `mmkeras.models.parts.Parts`. Reads the encoders; a subclass may run them again
+                on other inputs, or the fusion, and call layers of its own before itself.
+        """
+        return self(parts.encoded)
 
     def get_config(self) -> dict:
         """Returns the constructor's arguments."""

@@ -24,10 +24,13 @@ class Text(Modality):
             it; the vocabulary is then its own.
         vocabulary_size: largest vocabulary that is learnt, special tokens included.
         vocabulary: the tokens by id; learnt from the training rows when None. The first two must
-            be "[PAD]" and "[UNK]", the third "[SEP]" when there are segments (with a keras-hub
-            tokenizer, whatever it has there).
+            be "[PAD]" and "[UNK]", the next "[SEP]" when there are segments and "[MASK]" with
+            `mask_token` (with a keras-hub tokenizer, whatever it has there).
         segments: parts of a text, separated by a tab, e.g. question and paragraph; each ends with
             the token "[SEP]" (id 2) when there are several, as in BERT.
+        mask_token: whether the vocabulary has "[MASK]", for masked language modelling
+            (`mk.objectives.MaskedText`); it stands after the other special tokens. A keras-hub
+            tokenizer may have it of itself.
         augment: training only, e.g. `{"word_dropout": {"rate": 0.1}}`; see
             `mmkeras.data.augment` for the list and arguments.
     """
@@ -45,6 +48,7 @@ class Text(Modality):
     vocabulary_size: int = 10_000
     vocabulary: tuple[str, ...] | None = None
     segments: int = 1
+    mask_token: bool = False
     augment: dict[str, dict] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -84,7 +88,8 @@ class Text(Modality):
     @property
     def special(self) -> tuple[str, ...]:
         """The tokens that come first in the vocabulary."""
-        return ("[PAD]", "[UNK]", "[SEP]") if self.segments > 1 else ("[PAD]", "[UNK]")
+        found = ("[PAD]", "[UNK]", "[SEP]") if self.segments > 1 else ("[PAD]", "[UNK]")
+        return (*found, "[MASK]") if self.mask_token else found
 
     def _check_pretrained(self) -> None:
         if self.segments > 1:
