@@ -18,6 +18,8 @@ BENCH = [
     "tokenizers>=0.21",
     "torch>=2.6",
 ]
+LITE = ["ai-edge-litert>=2.1,<3"]
+ONNX = ["onnx>=1.18", "onnxruntime>=1.20", "tf2onnx>=1.17,<1.18"]
 PARQUET = ["pyarrow>=16"]
 TFDS = [
     "importlib-resources",
@@ -37,6 +39,8 @@ DEV = [
     "pytest-xdist>=3.6",
     "ruff>=0.9",
     "scipy>=1.12",
+    *LITE,
+    *ONNX,
     *PARQUET,
     *PLOT,
     *SEARCH,
@@ -69,6 +73,8 @@ setup(
         "bench": BENCH,
         "dev": DEV,
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
+        "lite": LITE,
+        "onnx": ONNX,
         "parquet": PARQUET,
         "plot": PLOT,
         "search": SEARCH,

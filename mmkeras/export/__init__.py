@@ -2,5 +2,16 @@
 
 from mmkeras.export.parity import ask, check_parity
 from mmkeras.export.saved_model import saved_model
+from mmkeras.export.tensors import check_tensors, onnx, run_tensors, tflite
+from mmkeras.export.variants import variant
 
-__all__ = ["ask", "check_parity", "saved_model"]
+__all__ = [
+    "ask",
+    "check_parity",
+    "check_tensors",
+    "onnx",
+    "run_tensors",
+    "saved_model",
+    "tflite",
+    "variant",
+]

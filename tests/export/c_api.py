@@ -1,4 +1,4 @@
-"""Builds and runs `serve.c`: a SavedModel behind TensorFlow's C API, in a process without Python."""
+"""Builds and runs `serve.c`: a SavedModel behind TensorFlow's C API, without Python."""
 
 import importlib.util
 import shutil
