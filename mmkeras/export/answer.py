@@ -1,9 +1,9 @@
-"""Answers one request from a SavedModel through the session loader, as TF Serving does.
+"""A SavedModel in a session, as TF Serving and the C API load it; TensorFlow is all it takes.
 
-Run as a file, `python answer.py MODEL REQUEST.json ANSWER.json`, it refuses to import Keras or
-mmkeras and needs TensorFlow alone. The session loader is the path of TF Serving and of the C
-API; Python's object loader would hide missing variables. Inputs that the request leaves out are
-filled from `SignatureDef.defaults`, as TF Serving's predict call does.
+Run as a file, `python answer.py MODEL REQUEST.json ANSWER.json SIGNATURE`, it refuses to import
+Keras or mmkeras. The session loader is the path of TF Serving and of the C API; Python's object
+loader would hide missing variables. Inputs that the request leaves out are filled from
+`SignatureDef.defaults`, as TF Serving's predict call does.
 """
 
 import base64
@@ -11,13 +11,71 @@ import glob
 import json
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 if __name__ == "__main__":
     sys.modules["keras"] = None
     sys.modules["mmkeras"] = None
 
+import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
+
+_text = np.vectorize(bytes.decode, otypes=[str])
+
+
+class Loaded:
+    """A SavedModel in a session of its own; used in `with`, or closed by `close`.
+
+    Attributes:
+        signatures: name -> `SignatureDef`.
+
+    >>> with Loaded("serving/vqa/1") as model:
+    ...     model.ask({"question": ["how many?"]})["answer_label"]
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        """Loads the folder `path`."""
+        self.session = tf.compat.v1.Session(graph=tf.Graph())
+        load = tf.compat.v1.saved_model.loader.load
+        with self.session.graph.as_default():
+            self.signatures = dict(load(self.session, ["serve"], os.fspath(path)).signature_def)
+
+    def ask(self, raw: Mapping[str, Any], signature: str = "serving_default") -> dict[str, Any]:
+        """Returns output -> array, strings as text.
+
+        Args:
+            raw: input -> B items (or one for all rows); inputs may be left out.
+            signature: name of one of `signatures`.
+
+        Raises:
+            ValueError: the signature has no such input.
+        """
+        chosen = self.signatures[signature]
+        unknown = sorted(set(raw) - set(chosen.inputs))
+        if unknown:
+            raise ValueError(
+                f"Unknown inputs {unknown}. The signature has {sorted(chosen.inputs)}."
+            )
+        feed = {
+            info.name: raw[name] if name in raw else tf.make_ndarray(chosen.defaults[name])
+            for name, info in chosen.inputs.items()
+        }
+        outputs = {name: info.name for name, info in chosen.outputs.items()}
+        answered = self.session.run(outputs, feed)
+        return {k: _text(v) if v.dtype == object else v for k, v in answered.items()}
+
+    def close(self) -> None:
+        """Ends the session."""
+        self.session.close()
+
+    def __enter__(self) -> "Loaded":
+        """Returns itself."""
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        """Ends the session."""
+        self.close()
 
 
 def _load_text_ops() -> None:
@@ -38,44 +96,25 @@ def _decoded(value: Any) -> Any:
     return base64.b64decode(value["b64"]) if isinstance(value, dict) else value
 
 
-def _plain(value: Any) -> Any:
-    if value.dtype == object:
-        return [v.decode("utf-8") for v in value.ravel()]
-    return value.tolist()
-
-
-def answer(model: str, request: dict) -> dict:
-    """Returns the outputs of `serving_default` for a request, as nested lists."""
-    with tf.compat.v1.Session(graph=tf.Graph()) as session:
-        loaded = tf.compat.v1.saved_model.loader.load(session, ["serve"], model)
-        signature = loaded.signature_def["serving_default"]
-        unknown = sorted(set(request) - set(signature.inputs))
-        if unknown:
-            raise ValueError(
-                f"Unknown inputs {unknown}. The signature has {sorted(signature.inputs)}."
-            )
-        feed = {}
-        for name, info in signature.inputs.items():
-            if name in request:
-                feed[info.name] = _decoded(request[name])
-            else:
-                feed[info.name] = tf.make_ndarray(signature.defaults[name])
-        outputs = {name: info.name for name, info in signature.outputs.items()}
-        return {name: _plain(value) for name, value in session.run(outputs, feed).items()}
+def answer(model: str, request: dict, signature: str = "serving_default") -> dict:
+    """Returns the outputs of a signature for a request, as nested lists."""
+    with Loaded(model) as loaded:
+        outputs = loaded.ask({k: _decoded(v) for k, v in request.items()}, signature)
+    return {name: value.tolist() for name, value in outputs.items()}
 
 
 def main() -> None:
     """Reads the request, writes the answer."""
-    model, request, out = sys.argv[1:]
+    model, request, out, signature = sys.argv[1:]
     with open(request, encoding="utf-8") as file:
         inputs = json.load(file)
     try:
-        result = answer(model, inputs)
+        result = answer(model, inputs, signature)
     except tf.errors.NotFoundError as error:
         if "Op type not registered" not in str(error):
             raise
         _load_text_ops()
-        result = answer(model, inputs)
+        result = answer(model, inputs, signature)
     with open(out, "w", encoding="utf-8") as file:
         json.dump(result, file)
 

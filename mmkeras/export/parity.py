@@ -20,12 +20,15 @@ from mmkeras.data import decoder
 _ANSWER = Path(__file__).with_name("answer.py")
 
 
-def ask(path: str | os.PathLike, raw: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def ask(
+    path: str | os.PathLike, raw: Mapping[str, Any], signature: str = "serving_default"
+) -> dict[str, np.ndarray]:
     """Returns the answer of a SavedModel, computed in a new process with TensorFlow alone.
 
     Args:
         path: folder of the SavedModel.
         raw: input name -> encoded bytes, texts or numbers, B of each; inputs may be left out.
+        signature: which of the model's signatures is asked; see `saved_model`.
 
     Raises:
         RuntimeError: the process failed; the text ends with its error.
@@ -34,7 +37,7 @@ def ask(path: str | os.PathLike, raw: Mapping[str, Any]) -> dict[str, np.ndarray
         question, answer = Path(folder) / "request.json", Path(folder) / "answer.json"
         question.write_text(json.dumps(request(raw)))
         done = subprocess.run(
-            [sys.executable, str(_ANSWER), os.fspath(path), str(question), str(answer)],
+            [sys.executable, _ANSWER, path, question, answer, signature],
             capture_output=True,
             text=True,
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},

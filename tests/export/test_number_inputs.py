@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 import mmkeras as mk
-from mmkeras.export import answer, parity
+from tests.session_loader import ask
 
 SPECS = {
     "facts": mk.Table(numeric=("height", "weight"), categorical=("colour",)),
@@ -36,11 +36,6 @@ def exported(tmp_path_factory):
     path = tmp_path_factory.mktemp("numbers") / "1"
     mk.export.saved_model(model, data.modalities, path)
     return model, data, path
-
-
-def ask(path, raw):
-    answered = answer.answer(str(path), parity.request(raw))
-    return {name: np.asarray(value) for name, value in answered.items()}
 
 
 def test_parity_with_keras_in_a_process_without_keras(exported):

@@ -1,15 +1,13 @@
 """Clips and several items through the exported signature, in a session without Keras."""
 
-import json
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import mmkeras as mk
-from mmkeras.export import answer, parity
 from tests.data import clips, files
+from tests.session_loader import ask
 
 SIZE = (8, 12)
 SPECS = {
@@ -49,11 +47,6 @@ def exported(tmp_path_factory):
     return model, data, path
 
 
-def ask(path, raw):
-    answered = answer.answer(str(path), json.loads(json.dumps(parity.request(raw))))
-    return np.asarray(answered["kind"])
-
-
 def test_the_tf_data_path_gives_what_is_served(exported):
     model, data, path = exported
     raw = data.raw("train", range(6))
@@ -64,7 +57,7 @@ def test_the_tf_data_path_gives_what_is_served(exported):
         "points": (6, 2, 2),
     }
     x, _ = next(iter(data.batches("train", 6)))
-    np.testing.assert_allclose(ask(path, raw), model.predict_on_batch(x)["kind"], atol=5e-6)
+    np.testing.assert_allclose(ask(path, raw)["kind"], model.predict_on_batch(x)["kind"], atol=5e-6)
 
 
 def test_parity_in_a_process_of_its_own(exported):
@@ -82,7 +75,7 @@ def test_what_a_request_leaves_out_is_absent(exported, left_out):
         if left_out in (name, None) and (left_out or name != "lines"):
             raw.pop(name)
             x[f"{name}_mask"] = tf.zeros_like(x[f"{name}_mask"])
-    np.testing.assert_allclose(ask(path, raw), model.predict_on_batch(x)["kind"], atol=5e-6)
+    np.testing.assert_allclose(ask(path, raw)["kind"], model.predict_on_batch(x)["kind"], atol=5e-6)
 
 
 def test_a_broken_clip_is_refused_with_the_rule(exported):
