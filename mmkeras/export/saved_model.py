@@ -19,7 +19,11 @@ from mmkeras.heads import Classifier, MultiLabel, head_of
 
 
 def saved_model(
-    model: keras.Model, modalities: Mapping[str, Modality], path: str | os.PathLike
+    model: keras.Model,
+    modalities: Mapping[str, Modality],
+    path: str | os.PathLike,
+    *,
+    jit: bool = False,
 ) -> Path:
     """Writes a SavedModel for TensorFlow Serving.
 
@@ -41,6 +45,9 @@ def saved_model(
         modalities: the adapted specs that the data was decoded with (`data.modalities`).
         path: a version folder such as "serving/vqa/1"; must not exist. It appears whole or not
             at all.
+        jit: compile the model, not the decoding, with XLA, anew for each batch size. Stock TF
+            Serving runs this on a CPU with `--xla_cpu_compilation_enabled=true` alone, and on a
+            GPU not at all; sessions and the C API take it as it is.
 
     Returns:
         The folder.
@@ -59,7 +66,10 @@ def saved_model(
         for name, modality in modalities.items():
             decoders[name] = decoder(modality, **_vocabulary_file(scratch, name, modality))
             archive.track(decoders[name])
-        archive.add_endpoint("serving_default", *_endpoint(model, modalities, decoders))
+        call = tf.function(
+            lambda x: model(x, training=False), autograph=False, jit_compile=jit or None
+        )
+        archive.add_endpoint("serving_default", *_endpoint(model, call, modalities, decoders))
         written = scratch / "model"
         archive.write_out(str(written), verbose=False)
         _describe(written, model, modalities)
@@ -106,7 +116,10 @@ def _vocabulary_file(folder: Path, name: str, modality: Modality) -> dict:
 
 
 def _endpoint(
-    model: keras.Model, modalities: Mapping[str, Modality], decoders: Mapping[str, Any]
+    model: keras.Model,
+    call: Any,
+    modalities: Mapping[str, Modality],
+    decoders: Mapping[str, Any],
 ) -> tuple[Any, list]:
     """Returns the serving function, one argument with a default per modality, and its specs."""
 
@@ -115,7 +128,7 @@ def _endpoint(
         x = {}
         for (name, decode), items in zip(decoders.items(), raw, strict=True):
             x[name], x[f"{name}_mask"] = decode(_repeat(name, items, batch))
-        return _outputs(model, model(x, training=False))
+        return _outputs(model, call(x))
 
     specs, parameters = [], []
     for name, modality in modalities.items():

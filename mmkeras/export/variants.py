@@ -47,7 +47,7 @@ def variant(
         split: rows that are measured, no training rows.
         batch_size: of the measurement.
         quality: model -> name -> number, higher is better. None: the default metrics of the heads;
-            of errors (MAE), minus the error relative to the model's own, so that 0.01 is 1 %.
+            of errors (MAE) the loss is their growth relative to the model's own: 0.01 is 1 %.
 
     Returns:
         `{"precision", "split", "before", "after", "lost", "max_loss", "bytes"}`; before, after and

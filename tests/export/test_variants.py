@@ -79,3 +79,15 @@ def test_too_great_a_loss_is_refused_and_nothing_is_written(trained, tmp_path):
         mk.export.variant(model, data, tmp_path / "1", "int4")
     with pytest.raises(ValueError, match="never overwrites a version"):
         mk.export.variant(model, data, tmp_path, "int8")
+
+
+def test_xla_is_an_option_that_changes_no_answer(trained, tmp_path):
+    model, data = trained
+    paths = [
+        mk.export.saved_model(model, data.modalities, tmp_path / n, jit=n == "x") for n in "nx"
+    ]
+    compiled = [b"_XlaMustCompile" in (path / "saved_model.pb").read_bytes() for path in paths]
+    assert compiled == [False, True]
+    for rows in (1, 3):
+        plain, fast = (session_loader.ask(path, data.raw("valid", range(rows))) for path in paths)
+        np.testing.assert_allclose(fast["sign"], plain["sign"], atol=5e-6)
