@@ -172,12 +172,13 @@ def export(folder: str) -> Callable[[], float]:
     """Writes the model, its variants and its weights, once."""
 
     def work() -> float:
+        home = Path(folder)
+        if (home / "weights.npz").exists():
+            return 0.0
         import mmkeras as mk
         from mmkeras.export import variants
 
-        home, specs = Path(folder), modalities()
-        if (home / "weights.npz").exists():
-            return 0.0
+        specs = modalities()
         home.mkdir(parents=True, exist_ok=True)
         model = build()
         model.save(home / "model.keras")

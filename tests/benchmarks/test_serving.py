@@ -19,7 +19,7 @@ def torch_missing():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    made = tmp_path_factory.mktemp("serving")
+    made = tmp_path_factory.mktemp("serving") / "model"
     bench.export(str(made))()
     return made
 
@@ -50,9 +50,9 @@ def test_soak_counts_and_weighs(folder):
     assert served == sent > 0 and before > 50 and after > 50
 
 
-def test_quick_run(tmp_path, capsys):
-    result = bench.main(["--out", str(tmp_path), "--quick", "--only", "raw, 1"])
-    assert json.loads((tmp_path / "result.json").read_text()) == result
+def test_quick_run(folder, capsys):
+    result = bench.main(["--out", str(folder.parent), "--quick", "--only", "raw, 1"])
+    assert json.loads((folder.parent / "result.json").read_text()) == result
     rows = {row["row"]: row for row in result["rows"]}
     assert rows["raw, 1: predict, p50"]["target"] == 15 and rows["raw, 1: predict, p99"]["ours"] > 0
     name = f"raw, 1: {bench.BEST}, p50"
