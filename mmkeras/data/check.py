@@ -1,16 +1,14 @@
 """`check`: what is in the data, and what is wrong with it, before training."""
 
-import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from mmkeras.core import Number
-from mmkeras.data.columns import Column, read_files
 from mmkeras.data.dataset import Data
+from mmkeras.data.fingerprint import of_rows
 from mmkeras.data.table import table
 
 
@@ -75,7 +73,7 @@ def check(train: Any, modalities: Any, target: Any = None, **kwargs: Any) -> Rep
     """
     data = table(train, modalities, target, **{**kwargs, "on_bad": "mask"})
     keys = {
-        split: {m: _fingerprints(c) for m, c in held.columns.items()}
+        split: {m: of_rows(c) for m, c in held.columns.items()}
         for split, held in data.splits.items()
     }
     names = list(data.splits)
@@ -110,31 +108,6 @@ def _label_counts(data: Data, split: str) -> dict[str, dict[str, int]]:
         named = Counter({c: int(n) for c, n in zip(spec.classes, numbers, strict=True)})
         counts[name] = dict(named.most_common())
     return counts
-
-
-def _fingerprints(column: Column) -> list[bytes]:
-    """One hash per row of what its item holds; b"" for an absent one."""
-    items = column.items
-    if column.form == "path":
-        items = [read_files(tf.constant([path])).numpy()[0] for path in items]
-    hashes = [
-        hashlib.sha256(item if isinstance(item, bytes) else _bytes(item)).digest() for item in items
-    ]
-    absent = column.absent()
-    rows = column.index.reshape(len(column.index), -1)
-    return [
-        b"" if absent[row] else b"".join(hashes[item] for item in items)
-        for row, items in enumerate(rows)
-    ]
-
-
-def _bytes(item: np.ndarray) -> bytes:
-    """What an array holds: of texts their own bytes, of a sequence no NaN behind its end."""
-    if item.dtype.kind == "O":
-        return repr(item.tolist()).encode()
-    if item.ndim == 2 and item.dtype.kind == "f":
-        item = item[: 1 + np.flatnonzero(~np.isnan(item).all(axis=1)).max(initial=-1)]
-    return item.tobytes()
 
 
 def _shared(first: dict[str, list], second: dict[str, list]) -> dict[str, int]:

@@ -19,13 +19,23 @@ def tuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
       maps take every thread of the pool.
     - The order stays deterministic.
     """
+    options = _options()
+    options.threading.private_threadpool_size = len(os.sched_getaffinity(0))
+    options.threading.max_intra_op_parallelism = 1
+    return dataset.with_options(options)
+
+
+def untouched(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns the dataset as `tuned`, but on the threads of whoever runs it: for a request."""
+    return dataset.with_options(_options())
+
+
+def _options() -> tf.data.Options:
     options = tf.data.Options()
     options.deterministic = True
     options.autotune.enabled = False
     options.experimental_optimization.apply_default_optimizations = False
-    options.threading.private_threadpool_size = len(os.sched_getaffinity(0))
-    options.threading.max_intra_op_parallelism = 1
-    return dataset.with_options(options)
+    return options
 
 
 def tuned_map(dataset: tf.data.Dataset, function: Callable) -> tf.data.Dataset:

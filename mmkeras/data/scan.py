@@ -1,7 +1,6 @@
 """Finds the items that cannot be decoded, with the reason, before any training starts."""
 
 import re
-from typing import Any
 
 import tensorflow as tf
 
@@ -9,6 +8,7 @@ from mmkeras.core import Modality
 from mmkeras.data.columns import Column, is_absent
 from mmkeras.data.options import tuned
 from mmkeras.data.reader import Reader
+from mmkeras.data.tolerant import readable
 
 
 def unreadable(modality: Modality, column: Column) -> dict[int, str]:
@@ -23,18 +23,10 @@ def unreadable(modality: Modality, column: Column) -> dict[int, str]:
     cropped = "temporal_crop" in getattr(modality, "augment", {})
     reader = Reader(modality, column, **({"whole": True} if cropped else {}))
 
-    def attempt(item: Any) -> Any:
-        value, mask = reader.decode(item[None])
-        # The result depends on every value: a control dependency alone is optimised away, and
-        # the decoding with it.
-        return item, tf.reduce_any(mask), tf.reduce_max(value)
-
-    good = (
-        tf.data.Dataset.range(len(column.items))
-        .map(attempt, num_parallel_calls=tf.data.AUTOTUNE)
-        .ignore_errors(log_warning=False)
+    good = readable(len(column.items), reader.decode).map(
+        lambda item, value, mask: (item, tf.reduce_any(mask))
     )
-    real = {int(item): bool(some) for item, some, _ in tuned(good).as_numpy_iterator()}
+    real = {int(item): bool(some) for item, some in tuned(good).as_numpy_iterator()}
     absent = is_absent(column.items)
     bad = [item for item in range(len(column.items)) if not real.get(item) and not absent[item]]
     reasons = {

@@ -12,13 +12,18 @@ _CHUNK = 4096
 _UTF8 = r"[\x{0}-\x{D7FF}\x{E000}-\x{10FFFF}]*"
 
 
+def is_utf8(raw: Any) -> Any:
+    """Bool of the shape of `raw`: whether it is UTF-8."""
+    return tf.strings.regex_full_match(raw, _UTF8)
+
+
 def valid_utf8(raw: Any) -> Any:
     """Replaces what is not UTF-8 by U+FFFD.
 
     The check is three times cheaper than the replacement, which returns valid text as it is.
     """
     return tf.cond(
-        tf.reduce_all(tf.strings.regex_full_match(raw, _UTF8)),
+        tf.reduce_all(is_utf8(raw)),
         lambda: raw,
         lambda: tf.strings.unicode_transcode(raw, "UTF-8", "UTF-8", errors="replace"),
     )

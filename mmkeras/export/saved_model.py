@@ -1,21 +1,21 @@
 """Export: the model and the decoders of its modalities in one SavedModel."""
 
-import inspect
-import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
-import tensorflow as tf
 
-import mmkeras
-from mmkeras.core import Modality, to_json
+from mmkeras.core import Modality, checks
+from mmkeras.core.identifiers import nearest
 from mmkeras.data import decoder
-from mmkeras.heads import Classifier, MultiLabel, head_of
+from mmkeras.export.about import describe, vocabulary_file
+from mmkeras.export.requests import endpoint
+from mmkeras.export.signatures import BAD
+from mmkeras.export.signatures import signatures as made_of
 
 
 def saved_model(
@@ -23,6 +23,10 @@ def saved_model(
     modalities: Mapping[str, Modality],
     path: str | os.PathLike,
     *,
+    data: Any = None,
+    metrics: Mapping[str, float] | None = None,
+    signatures: Sequence[str] | None = None,
+    top_k: int = 5,
     jit: bool = False,
 ) -> Path:
     """Writes a SavedModel for TensorFlow Serving.
@@ -35,27 +39,50 @@ def saved_model(
     An input that a request leaves out, an empty string and a NaN mean that the modality is absent
     (`SignatureDef.defaults`, which TF Serving fills in). Inputs hold B items or one for all.
 
-    Outputs: every head under its name, as the Keras model returns it; for a Classifier also
-    `<head>_scores` (softmax, (B, classes)) and `<head>_label` (string, (B,)), for a MultiLabel
-    `<head>_scores` (sigmoid). `assets.extra` holds `mmkeras.json` (modalities and
-    classes) and the vocabularies.
+    An item that cannot be read is absent too, and fails no other row: `bad_input`, bool (B, M),
+    tells which, the modalities in declared order. What counts as unreadable is what
+    `mk.data.table(on_bad="mask")` masks (`mmkeras.data.tolerant`).
+
+    Outputs: every head under its name, as the Keras model returns it, and
+
+        <head>_scores      (B, K) probabilities: softmax of a Classifier, sigmoid of a MultiLabel
+        <head>_label       string (B,), the likeliest class of a Classifier
+        <head>_labels      string (B, K) of a MultiLabel: the classes above 0.5, "" for the others
+        <head>_top_labels  string (B, k) and <head>_top_scores (B, k): the k likeliest, in order
+
+    Further signatures:
+        decoded: the same outputs without `bad_input`, of decoded tensors `<modality>` and masks
+            `<modality>_mask`, for clients that decode by themselves.
+        embed: raw inputs -> embeddings by modality and fused, and `bad_input`; see
+            `mmkeras.export.embed`. Of models with a fusion or a contrastive objective.
+        explain: raw inputs -> what each modality contributes to the answer, and `bad_input`; see
+            `mmkeras.export.explain`. Of models with heads of `mk.heads`.
+
+    `assets.extra` holds `mmkeras.json` (see `mmkeras.export.about`) and the vocabularies.
 
     Args:
         model: what `assemble` returned (or any model on the same dict of inputs).
         modalities: the adapted specs that the data was decoded with (`data.modalities`).
         path: a version folder such as "serving/vqa/1"; must not exist. It appears whole or not
             at all.
-        jit: compile the model, not the decoding, with XLA, anew for each batch size. Stock TF
-            Serving runs this on a CPU with `--xla_cpu_compilation_enabled=true` alone, and on a
-            GPU not at all; sessions and the C API take it as it is.
+        data: what the model was trained on; the hash of its training rows is kept.
+        metrics: name -> number, kept as they are: what is known of this version.
+        signatures: names of those to write; all that the model has when None.
+        top_k: k; less where there are fewer classes.
+        jit: compile the model of `serving_default` and `decoded`, not the decoding, with XLA,
+            anew for each batch size. Stock TF Serving runs this on a CPU with
+            `--xla_cpu_compilation_enabled=true` alone, and on a GPU not at all; sessions and the
+            C API take it as it is.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: the folder exists, or the model's inputs are not those of the modalities.
+        ValueError: the folder exists, the model's inputs are not those of the modalities, or it
+            has no such signature.
     """
     path = Path(path)
+    checks.whole("top_k", top_k)
     _check(model, modalities, path)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -64,21 +91,27 @@ def saved_model(
         archive.track(model)
         decoders = {}
         for name, modality in modalities.items():
-            decoders[name] = decoder(modality, **_vocabulary_file(scratch, name, modality))
+            decoders[name] = decoder(modality, **vocabulary_file(scratch, name, modality))
             archive.track(decoders[name])
-        call = tf.function(
-            lambda x: model(x, training=False), autograph=False, jit_compile=jit or None
-        )
-        archive.add_endpoint("serving_default", *_endpoint(model, call, modalities, decoders))
+        made = _chosen(made_of(model, modalities, decoders, top_k, jit), signatures)
+        for name, (function, inputs) in made.items():
+            archive.add_endpoint(name, *endpoint(function, inputs))
         written = scratch / "model"
         archive.write_out(str(written), verbose=False)
-        _describe(written, model, modalities)
+        describe(written, model, modalities, list(made), data=data, metrics=metrics)
         if path.exists():  # another process was faster
             raise _exists(path)
         os.replace(written, path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return path
+
+
+def _chosen(made: dict[str, Any], names: Sequence[str] | None) -> dict[str, Any]:
+    for name in names or ():
+        if name not in made:
+            raise ValueError(f"The model has no signature {name!r}. {nearest(name, list(made))}")
+    return made if names is None else {name: made[name] for name in names}
 
 
 def _exists(path: Path) -> ValueError:
@@ -105,87 +138,9 @@ def _check(model: keras.Model, modalities: Mapping[str, Modality], path: Path) -
                 f"The modality {name!r} is not adapted. Pass `data.modalities`, not the specs "
                 "given to mk.data.table."
             )
-
-
-def _vocabulary_file(folder: Path, name: str, modality: Modality) -> dict:
-    if modality.item.kind != "text":
-        return {}
-    file = folder / f"{name}_vocabulary.txt"
-    file.write_text("\n".join(modality.item.vocabulary) + "\n", encoding="utf-8")
-    return {"vocabulary_file": file}
-
-
-def _endpoint(
-    model: keras.Model,
-    call: Any,
-    modalities: Mapping[str, Modality],
-    decoders: Mapping[str, Any],
-) -> tuple[Any, list]:
-    """Returns the serving function, one argument with a default per modality, and its specs."""
-
-    def serve(*raw: Any) -> dict:
-        batch = tf.reduce_max(tf.stack([tf.shape(r)[0] for r in raw]))
-        x = {}
-        for (name, decode), items in zip(decoders.items(), raw, strict=True):
-            x[name], x[f"{name}_mask"] = decode(_repeat(name, items, batch))
-        return _outputs(model, call(x))
-
-    specs, parameters = [], []
-    for name, modality in modalities.items():
-        dtype = tf.as_dtype(modality.raw_dtype)
-        specs.append(tf.TensorSpec((None, *modality.raw_shape), dtype, name=name))
-        one = tf.constant("" if dtype == tf.string else float("nan"), dtype)
-        parameters.append(
-            inspect.Parameter(
-                name,
-                inspect.Parameter.POSITIONAL_OR_KEYWORD,
-                default=tf.fill([1, *(n or 1 for n in modality.raw_shape)], one),
-            )
+    taken = {BAD, "present", "fused"} & {*modalities, *model.output_names}
+    if taken:
+        raise ValueError(
+            "Outputs of the signatures are called 'bad_input', 'present' and 'fused'. Received: a "
+            f"modality or head of the name {sorted(taken)[0]!r}. Rename it."
         )
-    serve.__signature__ = inspect.Signature(parameters)
-    return serve, specs
-
-
-def _repeat(name: str, items: Any, batch: Any) -> Any:
-    """Repeats a single item to the batch; other counts must match."""
-    count = tf.shape(items)[0]
-    check = tf.debugging.Assert(
-        (count == batch) | (count == 1),
-        [f"the input {name!r} must hold as many items as the others, or one. Received:", count],
-    )
-    with tf.control_dependencies([check]):
-        return tf.repeat(items, tf.where(count == batch, 1, batch), axis=0)
-
-
-def _outputs(model: keras.Model, predictions: dict) -> dict:
-    out = dict(predictions)
-    for name, value in predictions.items():
-        head = head_of(model, name)
-        if isinstance(head, Classifier):
-            out[f"{name}_scores"] = tf.nn.softmax(value)
-            out[f"{name}_label"] = tf.gather(tf.constant(head.classes), tf.argmax(value, axis=1))
-        elif isinstance(head, MultiLabel):
-            out[f"{name}_scores"] = tf.sigmoid(value)
-    return out
-
-
-def _describe(folder: Path, model: keras.Model, modalities: Mapping[str, Modality]) -> None:
-    classes = {
-        name: list(head_of(model, name).classes)
-        for name in model.output_names
-        if hasattr(head_of(model, name), "classes")
-    }
-    about = {
-        **json.loads(to_json(modalities)),
-        "classes": classes,
-        "versions": {
-            "mmkeras": mmkeras.__version__,
-            "keras": keras.__version__,
-            "tensorflow": tf.__version__,
-        },
-    }
-    extra = folder / "assets.extra"
-    extra.mkdir()
-    for name, modality in modalities.items():
-        _vocabulary_file(extra, name, modality)
-    (extra / "mmkeras.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")

@@ -77,7 +77,7 @@ def variant(
             f"{figures}. Nothing was written. Export bfloat16 or float32, or raise `max_loss` if "
             "that is good enough."
         )
-    saved_model(changed, data.modalities, path)
+    saved_model(changed, data.modalities, path, data=data, metrics=after)
     return {
         "precision": precision,
         "split": split,

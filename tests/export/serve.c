@@ -102,6 +102,13 @@ static TF_Tensor* standard(Bytes proto, TF_DataType type) {
     if (f == 2) { size = 0; field(content, 1, &size); dims[rank++] = (int64_t)size; }
   Bytes values = field(proto, 4, &unused);  /* tensor_content, else float_val */
   if (values.at == values.end) values = field(proto, 5, &unused);
+  if (values.at == values.end && type != TF_STRING) {  /* int_val, bool_val: zero, or refused */
+    static const uint8_t zeros[16];
+    Bytes whole = field(proto, type == TF_BOOL ? 11 : 7, &unused);
+    for (const uint8_t* v = whole.at; v < whole.end; v++)
+      if (*v) fail("default", "is not zero");
+    values = (Bytes){zeros, zeros + TF_DataTypeSize(type)};
+  }
   return tensor(type, dims, rank, values, 0);  /* a string's default is empty */
 }
 

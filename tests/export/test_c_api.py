@@ -61,6 +61,13 @@ def test_a_program_in_c_answers_as_keras(exported, tmp_path):
         assert answered["answer"].shape == (rows, len(data.classes))
         np.testing.assert_allclose(answered["answer"], logits, atol=5e-6)
         assert list(answered["answer_label"]) == [data.classes[i] for i in logits.argmax(axis=1)]
+    x, _ = next(iter(data.batches("train", 4)))
+    raw = {k: v for k, v in x.items() if not k.startswith("image")}
+    answered = c_api.ask(program, path, raw, tmp_path, signature="decoded", libraries=libraries)
+    rows = len(x["image"])
+    np.testing.assert_allclose(
+        answered["answer"], expected(model, data, rows, ("image",)), atol=5e-6
+    )
     with pytest.raises(RuntimeError, match="Op type not registered"):
         c_api.ask(program, path, raw, tmp_path)
     with pytest.raises(RuntimeError, match="nothing: is not a signature of the model"):

@@ -77,11 +77,28 @@ def test_any_number_of_steps_is_served_and_padding_is_nothing(exported):
     np.testing.assert_array_equal(ask(path, short)["label"], ask(path, long)["label"])
 
 
-def test_unknown_categories_and_cells_that_are_no_numbers(exported):
+def test_unknown_categories(exported):
     _, _, path = exported
     cells = [["1", "2", word] for word in ("green", "grün", "")]
     one, other, missing = ask(path, {"facts": cells})["label"]
     np.testing.assert_array_equal(one, other)
     assert not np.array_equal(missing, one)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="height, weight must hold decimal"):
-        ask(path, {"facts": [["tall", "2", "red"]]})
+
+
+def test_a_row_that_cannot_be_read_is_absent_and_told(exported):
+    _, data, path = exported
+    raw = data.raw("train", range(6))
+    broken = {name: values.copy() for name, values in raw.items()}
+    broken["facts"][0, 0] = b"tall"
+    broken["facts"][5, 1] = b"1e39"
+    broken["motion"][1, 2, 1] = np.inf
+    broken["frames"][4, 1, 0] = -np.inf
+    absent = {name: values.copy() for name, values in raw.items()}
+    for name, row in (("facts", 0), ("facts", 5), ("motion", 1), ("frames", 4)):
+        absent[name][row] = b"" if name == "facts" else np.nan
+    told, plain = ask(path, broken), ask(path, absent)
+    bad = np.zeros((6, 3), bool)
+    bad[[0, 5], 0] = bad[1, 1] = bad[4, 2] = True
+    np.testing.assert_array_equal(told["bad_input"], bad)
+    np.testing.assert_array_equal(told["label"], plain["label"])
+    assert not plain["bad_input"].any()

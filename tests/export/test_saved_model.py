@@ -11,7 +11,8 @@ import tensorflow as tf
 
 import mmkeras as mk
 from mmkeras.data import scenes
-from tests.session_loader import ask
+from mmkeras.data.fingerprint import fingerprint
+from tests.session_loader import Loaded, ask
 
 SPECS = {
     "image": mk.Image(size=32),
@@ -43,7 +44,9 @@ def export(tokenizer, tmp_path_factory):
     small = {"name": "cnn", "filters": (8, 8)}
     model = mk.assemble(data.modalities, {"image": small, "sound": small}, heads=heads)
     path = tmp_path_factory.mktemp(tokenizer) / "serving" / "1"
-    assert mk.export.saved_model(model, data.modalities, path) == path
+    metrics = {"accuracy/valid": 0.5}
+    made = mk.export.saved_model(model, data.modalities, path, data=data, metrics=metrics, top_k=3)
+    assert made == path
     return model, data, path
 
 
@@ -110,11 +113,114 @@ def test_one_item_serves_all_rows_and_other_counts_are_refused(exported):
         ask(path, {"picture": raw["image"]})
 
 
-def test_wrong_sound_is_refused_with_the_rule(exported):
+def test_an_item_that_cannot_be_read_is_absent_and_fails_no_row(exported):
     _, data, path = exported
-    wave = tf.audio.encode_wav(tf.zeros((100, 1)), 16_000).numpy()
-    with pytest.raises(tf.errors.InvalidArgumentError, match="the sampling rate must be 8000 Hz"):
-        ask(path, {"sound": [wave]})
+    raw = data.raw("train", range(6))
+    broken = {name: values.copy() for name, values in raw.items()}
+    broken["image"][0], broken["image"][1] = raw["image"][0][:80], b"no picture"
+    broken["question"][2] = b"caf\xe9"
+    broken["sound"][4] = tf.audio.encode_wav(tf.zeros((100, 1)), 16_000).numpy()
+    broken["sound"][5] = tf.audio.encode_wav(tf.zeros((0, 1)), 8000).numpy()
+    broken["numbers"][1, 0], broken["numbers"][5, 1] = np.nan, np.inf
+    absent = {name: values.copy() for name, values in raw.items()}
+    absent["image"][:2] = absent["question"][2] = absent["sound"][4:] = b""
+    absent["numbers"][[1, 5]] = np.nan
+    bad = np.zeros((6, 4), bool)
+    bad[:2, 0] = bad[2, 1] = bad[4:, 2] = bad[[1, 5], 3] = True
+    with Loaded(path) as model:
+        for signature, output in (("serving_default", "answer"), ("embed", "fused")):
+            told, plain = (model.ask(r, signature) for r in (broken, absent))
+            np.testing.assert_array_equal(told["bad_input"], bad)
+            np.testing.assert_array_equal(told[output], plain[output])
+            assert not plain["bad_input"].any()
+        # What masks items before a training is the same.
+        rows = {n: list(v) for n, v in broken.items()}
+        with pytest.warns(UserWarning, match="cannot be read and count as absent"):
+            masked = mk.data.table(rows, data.modalities, on_bad="mask")
+        for place, name in enumerate(data.modalities):
+            assert sorted(masked.bad["train"][name]) == list(np.flatnonzero(bad[:, place]) + 1)
+
+
+def test_labels_and_the_likeliest_in_order(exported):
+    _, data, path = exported
+    out = ask(path, data.raw("train", range(6)))
+    classes, tags = (np.array(data.targets[name].classes) for name in ("answer", "tags"))
+    order = np.argsort(-out["answer_scores"], axis=1, kind="stable")[:, :3]
+    np.testing.assert_array_equal(out["answer_top_labels"], classes[order])
+    best = np.take_along_axis(out["answer_scores"], order, axis=1)
+    np.testing.assert_array_equal(out["answer_top_scores"], best)
+    np.testing.assert_array_equal(out["answer_label"], classes[order[:, 0]])
+    expected = np.where(out["tags"] > 0, tags, "")
+    np.testing.assert_array_equal(out["tags_labels"], expected)
+    assert (expected == "").any() and (expected != "").any()
+
+
+def test_decoded_tensors_give_the_same_answers(exported):
+    _, data, path = exported
+    x, _ = next(iter(data.take("train", np.arange(5)).batches("train", 5)))
+    x = {name: value.numpy() for name, value in x.items()}
+    with Loaded(path) as model:
+        raw = model.ask(data.raw("train", range(5)))
+        tensors = model.ask(x, "decoded")
+        assert set(raw) - set(tensors) == {"bad_input"}
+        for name in ("answer", "tags", "size"):
+            np.testing.assert_allclose(tensors[name], raw[name], atol=5e-6)
+        np.testing.assert_array_equal(tensors["answer_label"], raw["answer_label"])
+        # Left out, a modality is absent; what stands behind a false mask is nothing.
+        x["image_mask"][:] = False
+        masked = model.ask(x, "decoded")["answer"]
+        left_out = {k: v for k, v in x.items() if not k.startswith("image")}
+        np.testing.assert_allclose(model.ask(left_out, "decoded")["answer"], masked, atol=5e-6)
+
+
+def test_embeddings_are_what_the_fusion_reads(exported):
+    model, data, path = exported
+    x, _ = next(iter(data.take("train", np.arange(5)).batches("train", 5)))
+    found = ask(path, data.raw("train", range(5)), "embed")
+    for name in SPECS:
+        encoder = next(
+            layer
+            for layer in model.layers
+            if isinstance(layer, keras.Model) and set(layer.input) >= {name}
+        )
+        made = encoder.predict_on_batch({k: x[k] for k in (name, f"{name}_mask")})
+        mask = made["mask"][:, :, None]
+        mean = np.where(mask, made["tokens"], 0).sum(axis=1) / np.maximum(mask.sum(axis=1), 1)
+        np.testing.assert_allclose(found[name], mean, atol=5e-6)
+    assert not found["sound"][0].any(), "the first row has no sound"
+    head = next(layer for layer in model.layers if layer.name == "size")
+    numbers = found["fused"] @ head.dense.kernel.numpy() + head.dense.bias.numpy()
+    np.testing.assert_allclose(numbers, model.predict_on_batch(x)["size"], atol=5e-6)
+
+
+def test_contributions_are_what_the_answer_loses(exported):
+    model, data, path = exported
+    x, _ = next(iter(data.take("train", np.arange(5)).batches("train", 5)))
+    found = ask(path, data.raw("train", range(5)), "explain")
+    present = np.stack([x[f"{m}_mask"].numpy().reshape(5, -1).any(axis=1) for m in SPECS], axis=1)
+    np.testing.assert_array_equal(found["present"], present)
+    assert "answer_part" not in found and not present.all()
+
+    def scores(x):
+        out = model.predict_on_batch(x)
+        answer, tags = tf.nn.softmax(out["answer"]).numpy(), tf.sigmoid(out["tags"]).numpy()
+        return {"answer": answer, "tags": tags, "size": out["size"]}
+
+    whole = scores(x)
+    best = whole["answer"].argmax(axis=1)
+    for place, name in enumerate(SPECS):
+        key = f"{name}_mask"
+        less = scores({**x, key: tf.zeros_like(x[key])})
+        change = whole["answer"] - less["answer"]
+        wanted = {
+            "answer": np.take_along_axis(change, best[:, None], axis=1)[:, 0],
+            "tags": whole["tags"] - less["tags"],
+            "size": whole["size"] - less["size"],
+        }
+        for head, value in wanted.items():
+            got = found[f"{head}_contribution"][:, place]
+            np.testing.assert_allclose(got, value, atol=1e-5)
+            assert not got[~present[:, place]].any()
 
 
 def test_signature_and_assets(exported):
@@ -140,6 +246,12 @@ def test_signature_and_assets(exported):
     about = json.loads((path / "assets.extra" / "mmkeras.json").read_text())
     assert mk.core.from_json(json.dumps(about)) == data.modalities
     assert about["classes"]["answer"] == list(data.targets["answer"].classes)
+    assert about["heads"] == {"answer": "Classifier", "tags": "MultiLabel", "size": "Regressor"}
+    assert about["signatures"] == ["serving_default", "decoded", "embed", "explain"]
+    assert about["metrics"] == {"accuracy/valid": 0.5}
+    assert about["training_data"]["sha256"] == fingerprint(data)
+    assert about["versions"]["tensorflow"] == tf.__version__
+    assert "git_commit" in about and mk.export.about(path) == about
     words = (path / "assets.extra" / "question_vocabulary.txt").read_text().splitlines()
     assert tuple(words) == data.modalities["question"].vocabulary
     assert (path / "assets" / "question_vocabulary.txt").read_text().splitlines() == words
@@ -159,7 +271,7 @@ def test_nothing_is_left_of_a_failed_export(exported, tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise OSError("disk full")
 
-    monkeypatch.setattr(sys.modules["mmkeras.export.saved_model"], "_describe", fail)
+    monkeypatch.setattr(sys.modules["mmkeras.export.saved_model"], "describe", fail)
     with pytest.raises(OSError, match="disk full"):
         mk.export.saved_model(model, data.modalities, tmp_path / "serving" / "1")
     assert list((tmp_path / "serving").iterdir()) == []
@@ -173,6 +285,8 @@ def test_modalities_must_be_those_of_the_model(exported, tmp_path):
     raw_specs = {**data.modalities, "question": mk.Text(length=9)}
     with pytest.raises(ValueError, match="'question' is not adapted"):
         mk.export.saved_model(model, raw_specs, tmp_path / "1")
+    with pytest.raises(ValueError, match="no signature 'embedding'.*Did you mean 'embed'"):
+        mk.export.saved_model(model, data.modalities, tmp_path / "1", signatures=["embedding"])
 
 
 def test_a_broken_export_is_found(exported, tmp_path):

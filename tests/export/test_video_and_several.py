@@ -78,10 +78,24 @@ def test_what_a_request_leaves_out_is_absent(exported, left_out):
     np.testing.assert_allclose(ask(path, raw)["kind"], model.predict_on_batch(x)["kind"], atol=5e-6)
 
 
-def test_a_broken_clip_is_refused_with_the_rule(exported):
-    _, _, path = exported
-    with pytest.raises(tf.errors.InvalidArgumentError, match="must be an animated GIF, a picture"):
-        ask(path, {"clip": [b"\x00\x00\x01\xba of an MPEG"]})
+def test_broken_clips_and_items_are_absent_and_told(exported):
+    _, data, path = exported
+    raw = data.raw("train", range(6))
+    broken = {name: values.copy() for name, values in raw.items()}
+    broken["clip"][0] = b"\x00\x00\x01\xba of an MPEG"
+    broken["clip"][1] = raw["clip"][1][:-9]
+    broken["views"][0, 1] = b"no picture"
+    broken["lines"][2, 0] = b"caf\xe9"
+    broken["points"][4, 0, 1] = np.nan
+    absent = {name: values.copy() for name, values in raw.items()}
+    absent["clip"][:2] = absent["views"][0, 1] = absent["lines"][2, 0] = b""
+    absent["points"][4, 0] = np.nan
+    told, plain = ask(path, broken), ask(path, absent)
+    bad = np.zeros((6, 4), bool)
+    bad[:2, 0] = bad[0, 1] = bad[2, 2] = bad[4, 3] = True
+    np.testing.assert_array_equal(told["bad_input"], bad)
+    np.testing.assert_array_equal(told["kind"], plain["kind"])
+    assert not plain["bad_input"].any()
 
 
 def test_specs_and_vocabulary_beside_the_model(exported):

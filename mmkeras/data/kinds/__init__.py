@@ -5,6 +5,8 @@ Each has `column(name, modality, rows, source, archive)`, which reads the cells 
 inside the SavedModel. It returns `(value, mask)` with the shapes of its modality. An empty string
 (for numbers: any NaN or infinity) is an absent item: zeros and a mask that is false everywhere.
 In a sequence of numbers it is the row with the NaN that is not there, in a table the empty cell.
+A decoder whose items need no decoding to be told unreadable has `broken(raw)`, bool (B,); of the
+others those are that it raises for, or that hold nothing; see `mmkeras.data.tolerant`.
 Where there is something to learn from training rows, `adapt(modality, column)` does; where decoded
 tensors can be given, `encode(modality, value, mask)` makes the raw item of one. A decoder that
 crops at random has `crop`, one that changes raw items `noise` (None where the spec does not ask

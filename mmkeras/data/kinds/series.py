@@ -25,6 +25,10 @@ class Decoder(tf.Module):
         super().__init__()
         self.modality = modality
 
+    def broken(self, raw: Any) -> Any:
+        """(B,) whether a step that is looked at holds an infinity."""
+        return steps.broken(raw, self.modality.source_steps)
+
     def __call__(self, raw: Any) -> tuple[Any, Any]:
         """Resamples and standardises a batch."""
         spec = self.modality

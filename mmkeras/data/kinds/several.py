@@ -84,7 +84,15 @@ class Decoder(tf.Module):
 
     def __call__(self, raw: Any, draws: Draws | None = None) -> tuple[Any, Any]:
         """Decodes a batch; draws are for the items."""
-        flat = tf.reshape(raw, tf.concat([[-1], tf.shape(raw)[2:]], axis=0))
-        flat = tf.ensure_shape(flat, (None, *self.modality.modality.raw_shape))
+        flat = self.flat(raw)
         parts = self.items(flat) if draws is None else self.items(flat, draws)
-        return tuple(tf.reshape(p, [-1, self.modality.count, *p.shape[1:]]) for p in parts)
+        return tuple(self.rows(part) for part in parts)
+
+    def flat(self, raw: Any) -> Any:
+        """Raw items (B, K, ...) -> (B K, ...)."""
+        flat = tf.reshape(raw, tf.concat([[-1], tf.shape(raw)[2:]], axis=0))
+        return tf.ensure_shape(flat, (None, *self.modality.modality.raw_shape))
+
+    def rows(self, part: Any) -> Any:
+        """What was made of all items (B K, ...) -> (B, K, ...)."""
+        return tf.reshape(part, [-1, self.modality.count, *part.shape[1:]])

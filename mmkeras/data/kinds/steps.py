@@ -163,6 +163,11 @@ def unless_constant(scale: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.where(varies & (scale > 0), scale, 1.0)
 
 
+def broken(raw: Any, limit: int) -> Any:
+    """(B,) whether there is an infinity in the first `limit` steps of raw (B, S, C)."""
+    return tf.reduce_any(tf.math.is_inf(raw[:, :limit]), axis=[1, 2])
+
+
 def decode(modality: Modality, raw: Any, limit: int, ratio: float = 1.0) -> tuple[Any, Any]:
     """Raw (B, S, C) -> standardised float32 (B, T, C), bool (B, T), in the graph.
 

@@ -142,6 +142,14 @@ class Decoder(tf.Module):
         mask = (tf.strings.length(cells) > 0) & tf.math.is_finite(value)
         return tf.where(mask, value, 0.0), mask
 
+    def broken(self, raw: Any) -> Any:
+        """(B,) whether a numeric cell holds no finite decimal number."""
+        cells = tf.strings.strip(raw)[:, : len(self.modality.numeric)]
+        number = tf.strings.regex_full_match(cells, _NUMBER)
+        value = tf.strings.to_number(tf.where(number, cells, "0"), tf.float64)
+        good = (number & (tf.abs(value) <= _LARGEST)) | (tf.strings.length(cells) == 0)
+        return ~tf.reduce_all(good, axis=1)
+
     def _numbers(self, cells: Any) -> Any:
         bad = ~(tf.strings.regex_full_match(cells, _NUMBER) | (tf.strings.length(cells) == 0))
         rule = f"the columns {', '.join(self.modality.numeric)} must hold decimal numbers."

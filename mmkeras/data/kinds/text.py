@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import tensorflow as tf
@@ -13,13 +14,30 @@ from mmkeras.data.columns import Column, unique
 from mmkeras.data.draws import Draws
 from mmkeras.data.pretrained_tokenizer import PretrainedTokenizer
 from mmkeras.data.sources import Rows, missing
-from mmkeras.data.vocabulary import learn, split_characters, split_words, valid_utf8
+from mmkeras.data.vocabulary import (
+    is_utf8,
+    learn,
+    split_characters,
+    split_words,
+    valid_utf8,
+)
 
 
 def column(name: str, modality: Text, rows: Rows, source: str, archive: Any = None) -> Column:
     """Returns the texts."""
     cells = rows.column(source)
-    return unique("raw", [b"" if missing(c) else _encoded(c) for c in cells])
+    made = unique("raw", [b"" if missing(c) else _encoded(c) for c in cells])
+    return replace(made, faults=_faults(made.items))
+
+
+def _faults(items: Any) -> dict[int, str]:
+    found = {}
+    for item, text in enumerate(items):
+        try:
+            text.decode("utf-8")
+        except UnicodeDecodeError as error:
+            found[item] = f"must be UTF-8. Received: {text[:40]!r}: {error.reason}"
+    return found
 
 
 def _encoded(cell: Any) -> bytes:
@@ -72,6 +90,10 @@ class Decoder(tf.Module):
         return tf.lookup.KeyValueTensorInitializer(
             tf.constant(words), tf.range(len(words), dtype=tf.int64)
         )
+
+    def broken(self, raw: Any) -> Any:
+        """(B,) whether bytes are not UTF-8."""
+        return ~is_utf8(raw)
 
     def __call__(self, raw: Any, draws: Draws | None = None) -> tuple[Any, Any]:
         """Tokenizes a batch; with draws, after the character noise that the spec declares."""

@@ -77,6 +77,13 @@ class Decoder(tf.Module):
         super().__init__()
         self.modality = modality
 
+    def broken(self, raw: Any) -> Any:
+        """(B,) whether some of the numbers are NaN, or any is infinite; of steps, the latter."""
+        if self.modality.steps is not None:
+            return steps.broken(raw, self.modality.steps)
+        good = tf.reduce_all(tf.math.is_finite(raw), axis=1)
+        return ~good & ~tf.reduce_all(tf.math.is_nan(raw), axis=1)
+
     def __call__(self, raw: Any) -> tuple[Any, Any]:
         """Standardises a batch."""
         if self.modality.steps is not None:

@@ -1,0 +1,36 @@
+"""What heads predict, as a client reads it: scores, names of classes, the likeliest of them."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from mmkeras.heads import Classifier, MultiLabel, Regressor, head_of
+
+
+def scores(head: Any, value: Any) -> Any:
+    """Returns the scores of a head's output: probabilities; a Regressor's numbers; else None."""
+    if isinstance(head, Classifier):
+        return tf.nn.softmax(value)
+    if isinstance(head, MultiLabel):
+        return tf.sigmoid(value)
+    return value if isinstance(head, Regressor) else None
+
+
+def answers(model: keras.Model, predictions: dict, top_k: int) -> dict:
+    """Returns the outputs of `serving_default`; see `saved_model`."""
+    out = dict(predictions)
+    for name, value in predictions.items():
+        head = head_of(model, name)
+        if not isinstance(head, Classifier | MultiLabel):
+            continue
+        classes, score = tf.constant(head.classes), scores(head, value)
+        best, place = tf.math.top_k(score, min(top_k, len(head.classes)))
+        out[f"{name}_scores"] = score
+        out[f"{name}_top_scores"] = best
+        out[f"{name}_top_labels"] = tf.gather(classes, place)
+        if isinstance(head, Classifier):
+            out[f"{name}_label"] = tf.gather(classes, tf.argmax(value, axis=1))
+        else:
+            out[f"{name}_labels"] = tf.where(value > 0.0, classes[None], "")
+    return out

@@ -1,0 +1,90 @@
+"""What a request holds: the inputs of the signatures, each of them optional."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from mmkeras.core import Modality
+from mmkeras.data.tolerant import tolerant
+
+Input = tuple[tf.TensorSpec, tf.Tensor]
+"""Spec (None, ...) and the absent item (1, ...) that stands for an input left out."""
+
+
+def raw_inputs(modalities: Mapping[str, Modality]) -> dict[str, Input]:
+    """Returns one input per modality: bytes, text or numbers; "" and NaN are absent."""
+    made = {}
+    for name, modality in modalities.items():
+        dtype = tf.as_dtype(modality.raw_dtype)
+        absent = tf.constant("" if dtype == tf.string else float("nan"), dtype)
+        made[name] = (
+            tf.TensorSpec((None, *modality.raw_shape), dtype, name=name),
+            tf.fill([1, *(n or 1 for n in modality.raw_shape)], absent),
+        )
+    return made
+
+
+def decoded_inputs(modalities: Mapping[str, Modality]) -> dict[str, Input]:
+    """Returns value and mask of each modality, as the model takes them."""
+    made = {}
+    for name, m in modalities.items():
+        parts = {name: (m.shape, m.dtype), f"{name}_mask": (m.mask_shape, "bool")}
+        for key, (shape, dtype) in parts.items():
+            spec = tf.TensorSpec((None, *shape), dtype, name=key)
+            made[key] = (spec, tf.zeros((1, *shape), dtype))
+    return made
+
+
+def endpoint(
+    function: Callable[[dict], dict], inputs: Mapping[str, Input]
+) -> tuple[Callable[..., dict], list[tf.TensorSpec]]:
+    """Returns what `ExportArchive.add_endpoint` takes: a function of positions, and their specs.
+
+    The arguments' defaults become `SignatureDef.defaults`.
+    """
+
+    def serve(*values: Any) -> dict:
+        return function(dict(zip(inputs, values, strict=True)))
+
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    serve.__signature__ = inspect.Signature(
+        [inspect.Parameter(name, kind, default=absent) for name, (_, absent) in inputs.items()]
+    )
+    return serve, [spec for spec, _ in inputs.values()]
+
+
+def read(decoders: Mapping[str, tf.Module], raw: Mapping[str, Any]) -> tuple[dict, Any]:
+    """Decodes a request.
+
+    Returns:
+        the model's inputs, and bool (B, M): items that could not be read and count as absent, the
+        modalities in declared order.
+    """
+    x, bad = {}, {}
+    for name, decode in decoders.items():
+        x[name], x[f"{name}_mask"], bad[name] = tolerant(decode, raw[name])
+    bad = repeated(bad)
+    return repeated(x), tf.stack([bad[name] for name in decoders], axis=1)
+
+
+def repeated(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Repeats what has one row to the batch; other counts must match."""
+    counts = {name: tf.shape(part)[0] for name, part in parts.items()}
+    batch = tf.reduce_max(tf.stack(list(counts.values())))
+    made = {}
+    for name, part in parts.items():
+        check = tf.debugging.Assert(
+            (counts[name] == batch) | (counts[name] == 1),
+            [
+                f"the input {name!r} must hold as many items as the others, or one. Received:",
+                counts[name],
+                "of",
+                batch,
+            ],
+        )
+        with tf.control_dependencies([check]):
+            times = tf.where(counts[name] == batch, 1, batch)
+            made[name] = tf.repeat(part, times, axis=0)
+    return made

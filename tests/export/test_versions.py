@@ -1,0 +1,143 @@
+"""Late fusions explained exactly, contrastive spaces, and versions that are told apart."""
+
+import keras
+import numpy as np
+import pytest
+
+import mmkeras as mk
+from tests.session_loader import Loaded, ask
+
+SPECS = {"left": mk.Vector(size=3), "right": mk.Vector(size=2)}
+
+
+def made(folder, fusion="late_averaging", seed=0, **more):
+    rng = np.random.default_rng(0)
+    rows = {
+        "left": [list(v) for v in rng.standard_normal((12, 3))],
+        "right": [None if i % 4 == 0 else list(rng.standard_normal(2)) for i in range(12)],
+        "kind": list("abcabcabcabc"),
+        "tags": [["x", "y"], ["y"], ["x"]] * 4,
+    }
+    data = mk.data.table(rows, SPECS, {"kind": mk.Label(), "tags": mk.Labels()}, valid=rows)
+    heads = {
+        "kind": mk.heads.Classifier(data.targets["kind"].classes),
+        "tags": mk.heads.MultiLabel(data.targets["tags"].classes),
+        "size": mk.heads.Regressor(2),
+        **more,
+    }
+    keras.utils.set_random_seed(seed)
+    model = mk.assemble(data.modalities, fusion=fusion, heads=heads, hidden_dim=8)
+    path = mk.export.saved_model(model, data.modalities, folder, data=data)
+    return model, data, path
+
+
+@pytest.fixture(scope="module")
+def late(tmp_path_factory):
+    match = mk.objectives.Contrastive()
+    return made(tmp_path_factory.mktemp("late") / "1", match=match)
+
+
+@pytest.fixture(scope="module")
+def voted(tmp_path_factory):
+    return made(tmp_path_factory.mktemp("voted") / "2", "voting", seed=1)
+
+
+@pytest.mark.parametrize("which", ["late", "voted"])
+def test_the_parts_of_late_fusions_add_up_to_the_score(which, request):
+    _, data, path = request.getfixturevalue(which)
+    found = ask(path, data.raw("train", range(12)), "explain")
+    sums = {head: found[f"{head}_part"].sum(axis=1) for head in ("kind", "tags", "size")}
+    np.testing.assert_allclose(sums["kind"], found["kind_scores"].max(axis=1), atol=1e-6)
+    np.testing.assert_allclose(sums["tags"], found["tags_scores"], atol=1e-6)
+    np.testing.assert_allclose(sums["size"], found["size"], atol=1e-6)
+    assert found["kind_part"].shape == (12, 2) and found["tags_part"].shape == (12, 2, 2)
+    assert not found["kind_part"][~found["present"]].any() and not found["present"].all()
+
+
+def test_the_common_space_is_among_the_embeddings(late):
+    model, data, path = late
+    x, _ = next(iter(data.batches("train", 12)))
+    found = ask(path, data.raw("train", range(12)), "embed")
+    assert set(found) == {"left", "right", "fused", "match", "bad_input"}
+    np.testing.assert_allclose(found["match"], model.predict_on_batch(x)["match"], atol=5e-6)
+    np.testing.assert_allclose(np.linalg.norm(found["match"][:, 0], axis=1), 1.0, atol=1e-5)
+
+
+def test_a_hybrid_has_one_embedding_per_modality_and_no_exact_parts(tmp_path):
+    model, data, path = made(tmp_path / "1", ["concatenation", "late_averaging"])
+    with Loaded(path) as served:
+        raw = data.raw("train", range(3))
+        assert set(served.ask(raw, "embed")) == {"left", "right", "fused", "bad_input"}
+        assert "kind_part" not in served.ask(raw, "explain")
+
+
+def test_a_model_of_ones_own_has_the_signatures_that_it_can_have(tmp_path, late):
+    _, data, _ = late
+    inputs = {}
+    for name, spec in data.modalities.items():
+        inputs[name] = keras.Input(spec.shape, name=name)
+        inputs[f"{name}_mask"] = keras.Input((), dtype="bool", name=f"{name}_mask")
+    model = keras.Model(inputs, {"out": keras.layers.Dense(2, name="out")(inputs["left"])})
+    path = mk.export.saved_model(model, data.modalities, tmp_path / "1")
+    assert mk.export.about(path)["signatures"] == ["serving_default", "decoded"]
+    x, _ = next(iter(data.batches("train", 12)))
+    answered = ask(path, data.raw("train", range(12)))["out"]
+    np.testing.assert_allclose(answered, model.predict_on_batch(x)["out"], atol=5e-6)
+    renamed = keras.Model(inputs, {"fused": keras.layers.Dense(2, name="fused")(inputs["left"])})
+    with pytest.raises(ValueError, match="head of the name 'fused'. Rename it"):
+        mk.export.saved_model(renamed, data.modalities, tmp_path / "2")
+
+
+def test_what_changes_between_two_versions(late, voted):
+    _, data, first = late
+    second = voted[2]
+    side = ["even", "odd"] * 6
+    found = mk.export.diff(first, second, data, groups={"side": side}, batch_size=5)
+    raw = data.raw("valid", range(12))
+    a, b = (ask(path, raw) for path in (first, second))
+    truth = np.array(list("abcabcabcabc"))
+    changed = a["kind_label"] != b["kind_label"]
+    kind = found["heads"]["kind"]
+    assert found["rows"] == kind["rows"] == 12 and 0 < kind["changed"] == changed.sum()
+    assert kind["right_a"] == (a["kind_label"] == truth).sum()
+    assert kind["right_b"] - kind["right_a"] == kind["fixed"] - kind["broken"]
+    assert kind["largest"] == pytest.approx(np.abs(a["kind_scores"] - b["kind_scores"]).max())
+    for group, values in (("side", np.array(side)), ("kind", truth)):
+        for value, sums in kind["groups"][group].items():
+            rows = values == value
+            assert sums["rows"] == rows.sum() and sums["changed"] == changed[rows].sum()
+    moved = (a["tags_labels"] != b["tags_labels"]).any(axis=1)
+    assert found["heads"]["tags"]["changed"] == moved.sum()
+    assert found["heads"]["size"]["changed"] == 12 and "match" not in found["heads"]
+    shown = str(found).splitlines()
+    assert shown[0] == f"a {first}" and any(line.split()[:2] == ["side", "odd"] for line in shown)
+    same = mk.export.diff(first, first, data)["heads"]
+    assert all(one["changed"] == 0 and one["largest"] == 0.0 for one in same.values())
+
+
+def test_what_cannot_be_compared(late):
+    _, data, path = late
+    with pytest.raises(ValueError, match="a value for each of the 12 rows.*Received: 2 of 'side'"):
+        mk.export.diff(path, path, data, groups={"side": ["even", "odd"]})
+    with pytest.raises(ValueError, match="no split 'valib'.*Did you mean 'valid'"):
+        mk.export.diff(path, path, data, split="valib")
+
+
+def test_what_is_in_a_folder(late, tmp_path):
+    model, _, path = late
+    found = mk.export.inspect(path)
+    assert sorted(found["signatures"]) == ["decoded", "embed", "explain", "serving_default"]
+    raw = found["signatures"]["serving_default"]
+    assert raw["inputs"]["left"] == {"dtype": "float32", "shape": [None, 3], "optional": True}
+    assert raw["outputs"]["bad_input"] == {"dtype": "bool", "shape": [None, 2]}
+    assert raw["outputs"]["kind_label"] == {"dtype": "string", "shape": [None]}
+    assert set(found["signatures"]["decoded"]["inputs"]) == set(model.input)
+    assert found["ops"]["MatMul"] > 0 and found["beyond_core"] == []
+    assert found["variables"]["parameters"] == model.count_params()
+    assert found["bytes"]["total"] == sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
+    assert found["tensorflow"]["needs"] == ">=2.21,<3"
+    assert found["about"] == mk.export.about(path)
+    shown = str(found)
+    assert "signature embed" in shown and "ops beyond TensorFlow" in shown
+    with pytest.raises(ValueError, match="a folder with a saved_model.pb"):
+        mk.export.inspect(tmp_path)
