@@ -27,16 +27,15 @@ def embedder(model: keras.Model) -> Callable[[dict], dict] | None:
     reader = (fusions or spaces)[0]
     like = {name: {"mask": 0, "tokens": 0} for name in reader.modalities}
     read = keras.tree.pack_sequence_as(like, keras.tree.flatten(reader.input))
-    found = {"read": read, "spaces": {layer.name: layer.output for layer in spaces}}
+    said = {layer.name: layer.output for layer in spaces}
     hybrid = [layer for layer in model.layers if isinstance(layer, HybridFusion)]
     for layer in (hybrid or fusions)[:1]:
-        _, found["fused"], _ = keras.tree.flatten(layer.output)  # mask, pooled, tokens
-    inner = keras.Model(model.input, found)
+        _, said["fused"], _ = keras.tree.flatten(layer.output)  # mask, pooled, tokens
+    inner = keras.Model(model.input, {"read": read, "said": said})
 
     def embed(x: dict[str, Any]) -> dict[str, Any]:
         made = inner(x, training=False)
-        out = {name: masked_mean(**part) for name, part in made.pop("read").items()}
-        out |= made.pop("spaces") | made
+        out = {name: masked_mean(**part) for name, part in made["read"].items()} | made["said"]
         return {name: tf.cast(value, tf.float32) for name, value in out.items()}
 
     return embed

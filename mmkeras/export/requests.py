@@ -86,5 +86,5 @@ def repeated(parts: Mapping[str, Any]) -> dict[str, Any]:
         )
         with tf.control_dependencies([check]):
             times = tf.where(counts[name] == batch, 1, batch)
-            made[name] = tf.repeat(part, times, axis=0)
+            made[name] = tf.ensure_shape(tf.repeat(part, times, axis=0), (None, *part.shape[1:]))
     return made
