@@ -18,6 +18,8 @@ BENCH = [
     "tokenizers>=0.21",
     "torch>=2.6",
 ]
+LITE = ["ai-edge-litert>=2.1,<3"]
+ONNX = ["onnx>=1.18", "onnxruntime>=1.20", "tf2onnx>=1.17,<1.18"]
 PARQUET = ["pyarrow>=16"]
 TFDS = [
     "importlib-resources",
@@ -39,6 +41,8 @@ DEV = [
     "ruff>=0.9",
     "scipy>=1.12",
     *INDEX,
+    *LITE,
+    *ONNX,
     *PARQUET,
     *PLOT,
     *SEARCH,
@@ -72,6 +76,8 @@ setup(
         "dev": DEV,
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "index": INDEX,
+        "lite": LITE,
+        "onnx": ONNX,
         "parquet": PARQUET,
         "plot": PLOT,
         "search": SEARCH,

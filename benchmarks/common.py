@@ -231,7 +231,8 @@ def _line(entry: dict) -> str:
     shown += "" if ratio is None else f"{entry['max']:.2f}]"
     verdict = "" if ratio is None or target is None else "met" if ratio >= target else "missed"
     peer = entry.get("note", "-") if entry["peer"] is None else f"{entry['peer']:.4g}"
-    cells = (entry["row"], f"{entry['ours']:.4g}", peer, entry["unit"], shown)
+    ours = "-" if entry["ours"] is None else f"{entry['ours']:.4g}"
+    cells = (entry["row"], ours, peer, entry["unit"], shown)
     return f"| {' | '.join(cells)} | {'-' if target is None else f'{target:g}'} | {verdict} |"
 
 

@@ -5,12 +5,19 @@ from mmkeras.export.difference import diff
 from mmkeras.export.inspection import inspect
 from mmkeras.export.parity import ask, check_parity
 from mmkeras.export.saved_model import saved_model
+from mmkeras.export.tensors import check_tensors, onnx, run_tensors, tflite
+from mmkeras.export.variants import variant
 
 __all__ = [
     "about",
     "ask",
     "check_parity",
+    "check_tensors",
     "diff",
     "inspect",
+    "onnx",
+    "run_tensors",
     "saved_model",
+    "tflite",
+    "variant",
 ]

@@ -27,6 +27,7 @@ def saved_model(
     metrics: Mapping[str, float] | None = None,
     signatures: Sequence[str] | None = None,
     top_k: int = 5,
+    jit: bool = False,
 ) -> Path:
     """Writes a SavedModel for TensorFlow Serving.
 
@@ -68,6 +69,10 @@ def saved_model(
         metrics: name -> number, kept as they are: what is known of this version.
         signatures: names of those to write; all that the model has when None.
         top_k: k; less where there are fewer classes.
+        jit: compile the model of `serving_default` and `decoded`, not the decoding, with XLA,
+            anew for each batch size. Stock TF Serving runs this on a CPU with
+            `--xla_cpu_compilation_enabled=true` alone, and on a GPU not at all; sessions and the
+            C API take it as it is.
 
     Returns:
         The folder.
@@ -88,7 +93,7 @@ def saved_model(
         for name, modality in modalities.items():
             decoders[name] = decoder(modality, **vocabulary_file(scratch, name, modality))
             archive.track(decoders[name])
-        made = _chosen(made_of(model, modalities, decoders, top_k), signatures)
+        made = _chosen(made_of(model, modalities, decoders, top_k, jit), signatures)
         for name, (function, inputs) in made.items():
             archive.add_endpoint(name, *endpoint(function, inputs))
         written = scratch / "model"

@@ -21,14 +21,19 @@ def signatures(
     modalities: Mapping[str, Modality],
     decoders: Mapping[str, tf.Module],
     top_k: int,
+    jit: bool = False,
 ) -> dict[str, Signature]:
     """Returns name -> (function, inputs) of every signature that the model has.
 
     See `mmkeras.export.saved_model`.
     """
 
+    @tf.function(autograph=False, jit_compile=jit or None)
+    def predict(x: dict) -> dict:
+        return model(x, training=False)
+
     def answer(x: dict) -> dict:
-        return answers(model, model(x, training=False), top_k)
+        return answers(model, predict(x), top_k)
 
     def of_raw(function: Callable[[dict], dict]) -> Signature:
         def serve(raw: dict[str, Any]) -> dict[str, Any]:

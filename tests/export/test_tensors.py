@@ -1,0 +1,105 @@
+"""ONNX and TFLite of decoded tensors: parity with Keras, absent modalities, errors."""
+
+import json
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import mmkeras as mk
+
+SPECS = {
+    "picture": mk.Image(size=16),
+    "words": mk.Text(length=6, vocabulary=("[PAD]", "[UNK]", "red", "blue", "dot")),
+    "frames": mk.Vector(size=3, steps=4, normalize=False),
+}
+ENCODERS = {
+    "picture": {"name": "cnn", "filters": (8,)},
+    "words": {"name": "lstm", "hidden_dim": 8},
+    "frames": {"name": "transformer", "num_layers": 1},
+}
+
+
+def build():
+    keras.utils.set_random_seed(0)
+    heads = {
+        "kind": mk.heads.Classifier(("a", "b", "c")),
+        "tags": mk.heads.MultiLabel(("x", "y")),
+        "size": mk.heads.Regressor(),
+    }
+    return mk.assemble(SPECS, ENCODERS, "late_transformer", heads, hidden_dim=8)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build()
+
+
+def samples(rng, count):
+    """Returns decoded samples; of each modality one sample has nothing."""
+    x = {
+        "picture": rng.integers(0, 256, (count, 16, 16, 3)).astype("uint8"),
+        "words": rng.integers(1, 5, (count, 6)).astype("int32"),
+        "frames": rng.standard_normal((count, 4, 3)).astype("float32"),
+    }
+    for i, name in enumerate(SPECS):
+        mask = np.ones((count, *SPECS[name].mask_shape), "bool")
+        mask[i] = False
+        mask[-1] = i == 2
+        x[f"{name}_mask"] = mask
+    return x
+
+
+@pytest.mark.parametrize("form", ["onnx", "tflite"])
+def test_parity_with_keras(model, tmp_path, rng, form):
+    path = tmp_path / f"model.{form}"
+    assert getattr(mk.export, form)(model, SPECS, path) == path
+    for count in (5, 3):
+        x = samples(rng, count)
+        difference = mk.export.check_tensors(model, path, x)
+        assert set(difference) == {"kind", "tags", "size"}
+        assert max(difference.values()) <= 5e-6
+    answered = mk.export.run_tensors(path, x)
+    logits = model.predict_on_batch(x)["kind"]
+    scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(answered["kind_scores"], scores, atol=5e-6)
+    np.testing.assert_allclose(answered["tags_scores"], 1 / (1 + np.exp(-answered["tags"])), 1e-5)
+    about = json.loads((tmp_path / "model.json").read_text())
+    assert mk.core.from_json(json.dumps(about)) == SPECS
+    assert about["classes"] == {"kind": ["a", "b", "c"], "tags": ["x", "y"]}
+    assert {file.name for file in tmp_path.iterdir()} == {path.name, "model.json"}
+    with pytest.raises(ValueError, match="never overwrites a file"):
+        getattr(mk.export, form)(model, SPECS, path)
+    x.pop("words_mask")
+    with pytest.raises(ValueError, match=r"Missing: \['words_mask'\]"):
+        mk.export.run_tensors(path, x)
+
+
+@pytest.mark.parametrize("form", ["onnx", "tflite"])
+def test_what_does_not_convert_is_named(tmp_path, form):
+    inputs = {
+        "a": keras.Input((4,), name="a"),
+        "a_mask": keras.Input((), dtype="bool", name="a_mask"),
+    }
+    outputs = {"size": keras.ops.erfinv(inputs["a"] * 0.5)}
+    with pytest.raises(ValueError, match="does not convert to .*docs/formats.md"):
+        getattr(mk.export, form)(
+            keras.Model(inputs, outputs),
+            {"a": mk.Vector(4, normalize=False)},
+            tmp_path / f"m.{form}",
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_endings_and_extras_are_named(model, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="must end with .onnx"):
+        mk.export.onnx(model, SPECS, tmp_path / "model.tflite")
+    with pytest.raises(ValueError, match="must end with .onnx or .tflite"):
+        mk.export.run_tensors(tmp_path / "model.pb", {})
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    with pytest.raises(ImportError, match=r"mmkeras\[onnx\]"):
+        mk.export.onnx(model, SPECS, tmp_path / "model.onnx")
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    with pytest.raises(ImportError, match=r"mmkeras\[lite\]"):
+        mk.export.run_tensors(tmp_path / "model.tflite", {})
