@@ -24,23 +24,26 @@ SAME = {"info_nce": np.log(4), "hard_nce": np.log(4), "triplet": 0.6, "queue": n
 
 @pytest.fixture(scope="module", params=OBJECTIVES)
 def trained(request):
-    """Name, model, and a step from its beginning that returns the loss, and if a weight moved."""
+    """Name, the model as it began, and a step that returns the loss, and if a weight moved."""
     keras.utils.set_random_seed(1)
     model = mk.assemble(SPECS, heads={"match": OBJECTIVES[request.param]()})
     model.compile(keras.optimizers.SGD(0.1), jit=False)
     model.make_train_function()
     begin = [v.numpy() for v in model.variables]
 
-    def step(x):
+    def again():
         model.reset_metrics()
         for variable, value in zip(model.variables, begin, strict=True):
             variable.assign(value)
+        return model
+
+    def step(x):
         loss = model.train_on_batch(x, {}, return_dict=True)["loss"]
         assert np.isfinite(loss) and all(np.isfinite(v.numpy()).all() for v in model.variables)
         pairs = zip(model.variables, begin, strict=True)
         return loss, any(v.trainable and not np.array_equal(v.numpy(), b) for v, b in pairs)
 
-    return request.param, model, step
+    return request.param, again, step
 
 
 def batch_of(rows=ROWS, there=True, same=False):
@@ -58,19 +61,22 @@ def siglip_of(model, x):
 
 
 def test_one_pair(trained):
-    name, model, step = trained
+    name, again, step = trained
+    model = again()
     expected = ALONE.get(name, siglip_of(model, batch_of(1)))
     assert step(batch_of(1))[0] == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
 def test_all_pairs_the_same(trained):
-    name, model, step = trained
+    name, again, step = trained
+    model = again()
     expected = SAME.get(name, siglip_of(model, batch_of(same=True)))
     assert step(batch_of(same=True))[0] == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_modality_absent_in_every_row(trained):
-    name, model, step = trained
+    name, again, step = trained
+    model = again()
     assert step(batch_of(there=False)) == (0.0, False)
     if name == "queue":
         queue = np.array(model._mm_joint.momenta["match"].queue)
@@ -92,15 +98,15 @@ def test_at_its_clamp_the_temperature_can_only_fall(loss):
         return float(tape.gradient(value, layer.log_scale.value)), float(value)
 
     limit = np.log(8.0)
-    below, at, above = limit - 1e-3, np.float32(limit) + 1e-6, limit + 1.0
+    below, at, above = limit - 1e-5, limit + 1e-6, limit + 1.0
     assert gradient(near, below)[0] < 0.0 < gradient(far, below)[0]
     for place in (at, above):
         assert gradient(near, place)[0] == 0.0
         pull, value = gradient(far, place)
-        assert pull == pytest.approx(gradient(far, below)[0], rel=5e-3)
-        assert value == pytest.approx(gradient(far, below)[1], rel=5e-3)
+        assert pull == pytest.approx(gradient(far, below)[0], rel=1e-3)
+        assert value == pytest.approx(gradient(far, below)[1], rel=1e-3)
         assert float(layer.inverse_temperature()) == pytest.approx(8.0, rel=1e-5)
     layer.log_scale.assign(above)
-    for _ in range(60):
+    for _ in range(150):
         layer.log_scale.assign_sub(0.01 * gradient(far, float(layer.log_scale))[0])
     assert float(layer.log_scale) < limit  # it has come back

@@ -19,13 +19,13 @@ TWO = ["localhost:1", "localhost:2"]
 
 
 def run(*command):
-    """Runs this Python, at most two minutes; returns its output."""
+    """Runs this Python, at most five minutes; returns its output."""
     done = subprocess.run(
         [sys.executable, *map(str, command)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout[-3000:]
     return done.stdout
@@ -86,10 +86,8 @@ def test_losses_of_the_global_batch_have_one_device_s_gradients(joint, case):
     for name in names:
         np.testing.assert_array_equal(chief[name], other[name], err_msg=name)
         # The order of float32 sums, and with XLA the way exp is computed, are all that differ, in
-        # gradients up to 4 and losses up to 13; measured 1.3e-6, and 8.5e-6 for hard_nce, which
-        # has exponents of twice the size.
-        bound = 3e-5 if case.startswith("hard_nce") else 6e-6
-        np.testing.assert_allclose(chief[name], alone[name], rtol=0, atol=bound, err_msg=name)
+        # gradients up to 4 and losses up to 13; measured 1.3e-6.
+        np.testing.assert_allclose(chief[name], alone[name], rtol=0, atol=5e-6, err_msg=name)
 
 
 def test_only_the_chief_writes(out):
