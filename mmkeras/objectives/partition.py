@@ -74,7 +74,8 @@ def _tiled_partitions(
         columns = largest + ops.log(ops.maximum(total, 1e-37))
 
         def grad(*args: Any, upstream: Any = None) -> tuple:
-            d_rows, d_columns = upstream if upstream is not None else args
+            given = upstream if upstream is not None else args
+            d_rows, d_columns = given[0] if len(given) == 1 else given  # JAX gives one tuple
 
             def backward(i: Any, carry: tuple) -> tuple:
                 x, inside = _part(i, a, tile), _part(i, mask_a, tile)
