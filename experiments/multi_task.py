@@ -121,7 +121,7 @@ def main() -> None:
         values = {f"{task} accuracy/{split}": common.accuracy(model, held, task) for task in tasks}
         if way in WAYS:
             log = last(folder)
-            values["cosine/train"] = log[f"{tasks[0]}_{tasks[1]}_cosine"]
+            values["cosine/train"] = log["_".join(sorted(tasks)) + "_cosine"]
             values |= {f"{task} weight/train": log[f"{task}_weight"] for task in tasks}
         return {"parameters": model.count_params(), "values": values}
 

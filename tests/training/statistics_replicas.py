@@ -44,7 +44,8 @@ def run(loss, strategy=None, size=20, steps=1, jit=False, extras=False):
             "features": FeatureTargets("a", 5),
         }
         names += ["taught", "features"]
-    rows = (x, {name: y[name] for name in names}, weights)
+    own = {name: weights.get(name, weights["kind"]) for name in heads}
+    rows = (x, {name: y[name] for name in names}, own)
     rows = tf.data.Dataset.from_tensor_slices(rows).batch(size)
     with strategy.scope() if strategy else contextlib.nullcontext():
         model = mk.assemble(SPECS, None, "sum", heads, hidden_dim=8)

@@ -240,7 +240,7 @@ def test_sources_of_one_task_each_train_in_one_fit():
     assert len(list(mixed.valid(4).part((0, 1)))) == 2
     heads = {"kind": mk.heads.Classifier(first.classes), "size": mk.heads.Regressor()}
     model = mk.assemble(mixed.modalities, fusion="sum", heads=heads, hidden_dim=4)
-    model.compile(keras.optimizers.SGD(0.05), jit=False, tasks="gradnorm")
+    model.compile(keras.optimizers.Adam(0.01), jit=False, tasks="gradnorm")
     logs = model.fit(mixed.train(4), validation_data=mixed.valid(4), epochs=3, verbose=0).history
     assert {"val_kind_accuracy", "val_size_loss", "kind_size_cosine"} <= set(logs)
     alone = second.valid(4).map(lambda x, y: y["size"])

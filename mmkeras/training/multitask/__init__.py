@@ -30,7 +30,8 @@ def tasks(name: Any, **options: Any) -> TaskWeights:
         fine_weight         by what the loss of the head "fine" is multiplied
         fine_gradient_norm  norm of the gradient of its loss, unweighted, with respect to shared
                             weights, summed over the replicas
-        fine_coarse_cosine  cosine of the gradients of both; below 0 the tasks are in conflict
+        coarse_fine_cosine  cosine of the gradients of both, in the order of the model's outputs
+                            (that of the alphabet); below 0 the tasks are in conflict
 
     beside the `fine_loss` that Keras logs. `loss` and `val_loss` stay the sums with
     `loss_weights`, whatever is minimised, to compare runs. What a way has to remember are weights
