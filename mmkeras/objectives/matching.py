@@ -137,8 +137,9 @@ class HardNegatives(RandomLayer):
         vectors = [ops.cast(embeddings[:, i], "float32") for i in self.places]
         there = [ops.any(v != 0, axis=-1) for v in vectors]
         both, size = there[0] & there[1], ops.shape(embeddings)[0]
+        index = ops.arange(size, dtype="int32")
         near = ops.stop_gradient(ops.matmul(vectors[0], ops.transpose(vectors[1])))
-        others = both[:, None] & both[None, :] & ~ops.eye(size, dtype="bool")
+        others = both[:, None] & both[None, :] & (index[:, None] != index[None, :])
         scores = ((self.modalities[1], near), (self.modalities[0], ops.transpose(near)))
         drawn = {}
         for number, (m, z) in enumerate(scores):

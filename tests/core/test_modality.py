@@ -41,6 +41,7 @@ SPECS = {
     ),
     "text_bytes": Text(tokenizer="bytes", augment={"swap": {"rate": 0.2}}),
     "text_segments": Text(vocabulary=("[PAD]", "[UNK]", "[SEP]", "a"), segments=2),
+    "text_masked": Text(vocabulary=("[PAD]", "[UNK]", "[MASK]", "a"), mask_token=True),
     "audio": Audio(),
     "audio_full": Audio(
         rate_hz=8000,

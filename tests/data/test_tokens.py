@@ -84,3 +84,16 @@ def test_segments_in_the_pipeline_and_served(tmp_path):
     raw = data.raw("valid", range(4))
     parity = mk.export.check_parity(model, data.modalities, tmp_path / "1", raw)
     assert parity["y"] < 1e-5
+
+
+def test_a_mask_token_stands_after_the_other_special_ones_and_no_text_gives_it():
+    rows = {"text": ["b a a\t[MASK] c"]}
+    spec = mk.Text(length=8, mask_token=True, segments=2)
+    found = mk.data.table(rows, {"text": spec}).modalities["text"]
+    assert found.vocabulary[:4] == ("[PAD]", "[UNK]", "[SEP]", "[MASK]")
+    ids, mask = mk.data.decoder(found)(np.array(rows["text"]))
+    assert np.asarray(mask)[0].sum() == 7 and 3 not in np.asarray(ids)
+    ids, _ = mk.data.decoder(mk.Text(length=2, tokenizer="bytes", mask_token=True))(
+        np.array(["\x02"])
+    )
+    assert np.asarray(ids).tolist() == [[5, 0]]

@@ -14,7 +14,7 @@ SPECS = {
 ENCODERS = {
     "image": {"name": "vit", "num_layers": 1, "hidden_dim": 8, "num_heads": 2},
     "text": {"name": "transformer", "num_layers": 1, "hidden_dim": 8, "num_heads": 2},
-    "track": {"name": "patchtst", "hidden_dim": 8, "num_layers": 1, "num_heads": 2},
+    "track": {"name": "patchtst", "patch_length": 4, "stride": 2, "hidden_dim": 8, "num_heads": 2},
 }
 FUSION = {"name": "late_transformer", "num_layers": 1, "num_heads": 2}
 
