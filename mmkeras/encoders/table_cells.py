@@ -157,8 +157,9 @@ class FeatureTokenizer(_Cells):
             return tokens, mask
         cls = ops.cast(self.cls, dtype)
         cls = ops.broadcast_to(cls, (ops.shape(cells)[0], 1, self.dim))
-        mask = ops.concatenate([ops.ones_like(mask[:, :1]), mask], axis=1)
-        return ops.concatenate([cls, tokens], axis=1), mask
+        return ops.concatenate([cls, tokens], axis=1), ops.pad(
+            mask, ((0, 0), (1, 0)), constant_values=True
+        )
 
     def compute_output_spec(self, cells: Any, mask: Any) -> tuple:
         """One token more than cells, or as many."""

@@ -26,7 +26,8 @@ def inspect(path: str | os.PathLike) -> Shown:
             `outputs` (name -> dtype, shape).
         ops: name of a TensorFlow op -> how often it stands in the graph and its functions.
         beyond_core: those of them that TensorFlow's own library lacks (of tensorflow_text, say).
-        variables: `count`, `parameters` and `bytes` by dtype.
+        variables: of the checkpoint: `count`, `numbers` in them and `bytes` by dtype. Keras keeps
+            a weight that a signature reads twice: as the layer's and as the function's.
         bytes: of each file, and `total`.
         tensorflow: `written_by`, the version; `needs`: a version specifier. TensorFlow 2.x reads
             what an earlier 2.x wrote; the other way round it promises nothing.
@@ -92,7 +93,7 @@ def _is_core(op: str) -> bool:
 def _variables(path: Path) -> dict:
     prefix = path / "variables" / "variables"
     if not prefix.with_name("variables.index").is_file():
-        return {"count": 0, "parameters": 0, "bytes": {}}
+        return {"count": 0, "numbers": 0, "bytes": {}}
     reader = tf.train.load_checkpoint(str(prefix))
     shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
     numbers = {name: int(np.prod(shape)) for name, shape in shapes.items()}
@@ -100,7 +101,7 @@ def _variables(path: Path) -> dict:
     sizes: Counter = Counter()
     for name, number in numbers.items():
         sizes[dtypes[name].name] += number * dtypes[name].size
-    return {"count": len(numbers), "parameters": sum(numbers.values()), "bytes": dict(sizes)}
+    return {"count": len(numbers), "numbers": sum(numbers.values()), "bytes": dict(sizes)}
 
 
 def _needs(version: str) -> str:
@@ -131,7 +132,7 @@ def _text(path: Path, found: dict) -> str:
             ("TensorFlow", f"{tensorflow['needs']} (written by {tensorflow['written_by']})"),
             ("ops", f"{len(found['ops'])} kinds, {sum(found['ops'].values())} in all"),
             ("ops beyond TensorFlow", beyond),
-            ("variables", f"{held['parameters']} numbers in {held['count']}: {held['bytes']}"),
+            ("variables", f"{held['numbers']} numbers in {held['count']}: {held['bytes']}"),
             *((f"bytes of {file}", size) for file, size in found["bytes"].items()),
         ]
     )

@@ -57,7 +57,7 @@ def _content(values):
 def _output(line):
     name, dims, *values = line.split(" ")
     shape = tuple(map(int, dims.split("x"))) if dims else ()
-    if name.endswith("_label"):
+    if name.endswith(("_label", "_labels")):
         values = [bytes.fromhex(value).decode() for value in values]
         return name, np.array(values).reshape(shape)
     return name, np.array(values, "float32").reshape(shape)
