@@ -2,7 +2,7 @@
 
 Geometry, brightness and contrast are Keras layers. Cut-outs and colours are made here: the layers
 of Keras and keras-cv for them draw from generators of their own, so that their numbers are no
-function of a passed seed.
+function of a passed seed. For the same draws the cut-outs and grids are keras-cv's.
 """
 
 import math

@@ -182,9 +182,11 @@ def test_grid_digits_quick(data_dir, tmp_path):
 def test_spoken_digits_get_their_noise(data_dir):
     splits = grid_digits.load(data_dir / "grid_digits", -10.0, quick=False)
     assert {split: len(part["digit"]) for split, part in splits.items()} == {
-        "train": 694,
+        "train": 694 * grid_digits.COPIES,
         "val": 100,
     }
+    assert not np.array_equal(splits["train"]["audio"][0], splits["train"]["audio"][694])
+    assert splits["train"]["digit"][:694] == splits["train"]["digit"][694:1388]
     assert sorted(set(splits["val"]["digit"])) == [str(digit) for digit in range(10)]
     with np.load(data_dir / "grid_digits" / "train_val.npz") as held:
         clean = held["audio"][held["split"] == "val"] / 32768.0
