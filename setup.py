@@ -8,6 +8,7 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "mmkeras/__init__.py").read_text())[1]
 
+# Publishing (warm-up requests, server files) and the gRPC client; the REST client needs neither.
 SERVING = ["tensorflow-serving-api>=2.21,<2.22"]
 # Peers of the benchmarks only, never needed by the library (PyTorch: the CPU build will do).
 BENCH = [
@@ -46,6 +47,7 @@ DEV = [
     *PARQUET,
     *PLOT,
     *SEARCH,
+    *SERVING,
     *SOUND,
     *TFDS,
     *VIDEO,

@@ -45,7 +45,7 @@ def main() -> None:
     """Runs the main job and prints what it found."""
     args = common.arguments(__doc__)
     start = time.time()
-    for made in ("film", "question_only", "serving"):
+    for made in ("film", "question_only", "exported", "serving"):
         shutil.rmtree(args.out / made, ignore_errors=True)
     count, epochs = (120, 1) if args.quick else (SCENES, EPOCHS)
     rows = scenes.questions(count, seed=1, size=SIZE, max_objects=OBJECTS)
@@ -66,8 +66,9 @@ def main() -> None:
         blind, {"question": lstm}, "concatenation", epochs, args.out / "question_only"
     )
 
-    folder = mk.export.saved_model(model, data.modalities, args.out / "serving" / "1")
+    exported = mk.export.saved_model(model, data.modalities, args.out / "exported")
     some = np.arange(0, len(data.splits["valid"]), 7)[:32]
+    folder = mk.export.publish(exported, args.out / "serving" / "vqa", data.raw("valid", some))
     parity = mk.export.check_parity(model, data.modalities, folder, data.raw("valid", some))
     asked = "is there a red circle?"
     answer = mk.export.ask(folder, {"question": [asked]})

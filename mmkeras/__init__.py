@@ -6,10 +6,9 @@ used, and every layer is registered with Keras the moment Keras is imported, so 
 """
 
 import importlib
+import importlib.util
 import sys
 from typing import Any
-
-import wrapt
 
 __version__ = "0.1.0"
 
@@ -43,6 +42,7 @@ _PACKAGES = (
     "layers",
     "models",
     "objectives",
+    "serving",
     "training",
 )
 
@@ -80,5 +80,8 @@ def _register(module: Any) -> None:
         importlib.import_module("mmkeras.training")
 
 
-for _name in ("keras", "mmkeras.assembly", *(f"mmkeras.{package}" for package in _PACKAGES)):
-    wrapt.register_post_import_hook(_register, _name)
+if importlib.util.find_spec("keras"):  # a client (mmkeras.serving) needs neither of the two
+    import wrapt
+
+    for _name in ("keras", "mmkeras.assembly", *(f"mmkeras.{package}" for package in _PACKAGES)):
+        wrapt.register_post_import_hook(_register, _name)

@@ -22,5 +22,5 @@ def test_quickstart_prints_what_the_readme_promises(tmp_path):
     assert parity <= 5e-6
     assert re.search(r"without a picture: 'is there a red circle\?' -> '\w+'", done.stdout)
     assert f"--logdir {tmp_path}" in done.stdout
-    assert (tmp_path / "serving" / "1" / "saved_model.pb").exists()
+    assert (tmp_path / "serving" / "vqa" / "1" / "saved_model.pb").exists()
     assert list((tmp_path / "film" / "tensorboard").rglob("events*"))
