@@ -2,7 +2,7 @@
 
     python -m experiments.grocery --data DIR --out runs/grocery [--seeds 0,1,2] [--quick]
 
-Klasson et al. 2019, official training and validation pictures (59 of the classes are among the
+Klasson et al. 2019, official training and validation pictures (60 of the classes are among the
 latter), from random weights. Rows: three encoders of about the same cost, and the majority class.
 Nothing is chosen on the validation pictures but sizes and learning rate, by seed 0.
 

@@ -4,7 +4,7 @@
 
 A tower for pictures and one for texts ("name, kind: description"), from random weights. Photos of
 one class are positives of each other, by its label. The icons of the training classes are further
-pictures of theirs. 10 of the 59 classes of the validation pictures are left out of training:
+pictures of theirs. 10 of the 60 classes of the validation pictures are left out of training:
 neither photo, icon nor text of them is seen. Metrics: the class of a validation photo, among all
 81 texts and among all 81 icons, of training classes ("seen") and of the others ("unseen"); and
 zero-shot among the left-out classes alone ("unseen among 10"). Sizes are those of

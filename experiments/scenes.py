@@ -7,7 +7,7 @@ scenes, those pairs are in none. `seen` are other scenes without, `unseen` scene
 pair. Metrics: recall between scenes and captions (of one to three objects; scenes of the same
 caption belong together), and the pair (of 24) of scenes with one object, zero-shot from "a red
 circle". Rows: CLIP and SigLIP with a transformer over the caption, and CLIP with a bag of its
-words, which cannot tell whose colour is whose. Sizes were chosen by seed 0 on `seen`.
+words, which cannot tell whose colour is whose.
 """
 
 from collections.abc import Callable
