@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import mmkeras as mk
 from mmkeras.objectives import Contrastive, MomentumContrastive
@@ -80,3 +81,31 @@ def test_a_modality_absent_in_every_row(trained):
     if name == "queue":
         queue = np.array(model._mm_joint.momenta["match"].queue)
         assert queue[0].any(-1).sum() == ROWS and not queue[1].any()
+
+
+@pytest.mark.parametrize("loss", ["info_nce", "hard_nce", "siglip"])
+def test_at_its_clamp_the_temperature_can_only_fall(loss):
+    layer = Contrastive(3, loss, scale=5.0, max_scale=8.0, modalities=("a", "b"))
+    layer.build({name: {"tokens": (None, 1, 3)} for name in SPECS})
+    apart = np.eye(3, dtype="float32")
+    near = np.stack([apart, apart], axis=1)  # every pair the same vector: a larger scale is better
+    far = np.stack([apart, apart[[1, 2, 0]]], axis=1)  # every pair wrong: a smaller one is
+
+    def gradient(outputs, log_scale):
+        layer.log_scale.assign(log_scale)
+        with tf.GradientTape() as tape:
+            value = layer.batch_loss(tf.constant(outputs))
+        return float(tape.gradient(value, layer.log_scale.value)), float(value)
+
+    limit = np.log(8.0)
+    below, at, above = limit - 1e-5, limit + 1e-6, limit + 1.0
+    expected = gradient(far, below)
+    assert gradient(near, below)[0] < 0.0 < expected[0]
+    for place in (at, above):
+        assert gradient(near, place)[0] == 0.0
+        assert gradient(far, place) == pytest.approx(expected, rel=1e-3)
+        assert float(layer.inverse_temperature()) == pytest.approx(8.0, rel=1e-5)
+    layer.log_scale.assign(above)
+    for _ in range(150):
+        layer.log_scale.assign_sub(0.01 * gradient(far, float(layer.log_scale))[0])
+    assert float(layer.log_scale) < limit  # it has come back
