@@ -2,6 +2,7 @@
 
 python pair.py OUT: writes logs, evaluation, predictions and weights with and without XLA, and of a
 run with dropout and all callbacks in OUT/whole, to OUT/<rank or alone>.npz.
+python pair.py OUT joint: loss and gradients of `joint_gradients.py`, to OUT/joint-<rank>.npz.
 python pair.py OUT killed: the last of these runs alone, in OUT/killed, whose worker 1 kills itself
 in the middle of the second epoch, once.
 """
@@ -92,6 +93,12 @@ def whole_run(name, *callbacks):
 
 if sys.argv[2:] == ["killed"]:
     np.savez(out / f"killed-{rank}.npz", **whole_run("killed", Kill()))
+    sys.exit()
+if sys.argv[2:] == ["joint"]:
+    from joint_gradients import measured
+
+    arrays = measured(None if alone else strategy, 0 if alone else int(rank))
+    np.savez(out / f"joint-{rank}.npz", **arrays)
     sys.exit()
 result, data = {}, adapted("image", "numbers")
 for jit in (False, True):
