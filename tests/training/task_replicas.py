@@ -87,7 +87,7 @@ def compared(method, size, rows, one, two):
         k: float(np.max(np.abs(np.subtract(first[k], second[k])) / np.maximum(1, np.abs(first[k]))))
         for k in first
     }
-    worst = max(apart, key=apart.get)
+    worst = max(apart, key=lambda name: np.nan_to_num(apart[name], nan=np.inf))
     return {"apart": apart[worst], "worst": worst, "moved": moved, "names": sorted(first)}
 
 

@@ -107,5 +107,5 @@ def statistics(script_result):
     ["vicreg, uneven batches, all objectives", "barlow_twins, xla", "cca, micro-batches"],
 )
 def test_statistics_are_of_the_global_batch(statistics, name):
-    # CCA whitens, which multiplies rounding by the condition of the covariances.
-    assert statistics[name] <= (3e-5 if "cca" in name else 3e-6)
+    # The order of float32 sums is all that differs; measured 5.3e-7.
+    assert statistics[name] <= 3e-6
