@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from mmkeras.layers import HideSpans, KeepTokens, MaskTokens, PatchTargets, SpanTargets
+from mmkeras.layers.random_masks import scattered
 
 ROWS, LENGTH, WORDS = 2000, 40, 50
 
@@ -57,6 +58,17 @@ def test_draws_differ_in_training_and_are_the_same_outside_of_it(rng):
     other = MaskTokens(WORDS, 3, seed=9)
     other.generator.state.assign(state)
     np.testing.assert_array_equal(other(ids, mask, training=True)[1], third)
+
+
+def test_what_stands_for_chance_in_an_evaluation_is_spread_evenly():
+    u = np.stack([np.asarray(scattered(256, 64, number)) for number in range(3)])
+    assert u.min() >= 0 and u.max() < 1 and len(np.unique(u[0])) == 256 * 64
+    assert np.histogram(u, 16, (0, 1))[0] == pytest.approx(np.full(16, 3072), rel=0.1)
+    parts = (u[0], u[1], u[2], np.roll(u[0], 1, axis=0), np.roll(u[0], 1, axis=1))
+    correlation = np.corrcoef([part.ravel() for part in parts])
+    assert np.abs(correlation - np.eye(5)).max() < 0.03
+    first = np.argsort(u[0], axis=1)[:, :16]  # who would be kept of 64 patches, in each of 256 rows
+    assert np.bincount(first.ravel(), minlength=64) == pytest.approx(np.full(64, 64), abs=30)
 
 
 def test_a_fixed_number_of_patches_is_kept_each_as_likely(rng):
