@@ -102,13 +102,14 @@ def test_hidden_spans_are_real_and_behind_the_mask(rng):
 def test_patches_are_standardised_one_by_one(rng):
     pixels = rng.integers(0, 256, (3, 5, 7, 3)).astype("uint8")
     pixels[1] = 9
-    found = np.asarray(PatchTargets(4)(pixels))
+    found, plain = (np.asarray(PatchTargets(4, n)(pixels)) for n in (True, False))
     x = np.pad(pixels / 127.5 - 1, ((0, 0), (1, 2), (0, 1), (0, 0)))
     for row in range(3):
         for place, (i, j) in enumerate(((0, 0), (0, 4), (4, 0), (4, 4))):
             patch = x[row, i : i + 4, j : j + 4].ravel()
             expected = (patch - patch.mean()) / np.sqrt(patch.var() + 1e-6)
             np.testing.assert_allclose(found[row, place], expected, atol=2e-5)
+            np.testing.assert_allclose(plain[row, place], patch, atol=1e-6)
 
 
 def test_spans_say_what_is_real(rng):
