@@ -54,7 +54,7 @@ def pretrained(splits: dict, folder: Path, archive: Path, recipe: dict, seed: in
     pictures = {"image": sorted(set(splits["train"]["image"]))}
     data = mk.data.table(pictures, {"image": IMAGE}, archive=archive, seed=seed).cache()
     mk.training.seed(seed)
-    objective = mk.objectives.MaskedPatches("image", num_layers=2)
+    objective = mk.objectives.MaskedPatches("image", num_layers=2, normalize=False)
     model = mk.assemble(data.modalities, {"image": VIT}, heads={"patches": objective})
     recipes.train(model, data, recipe, verbose=2, callbacks=callbacks(folder))
     model.save(folder / "pretrained.keras")

@@ -1,8 +1,8 @@
 """Random choices among the real positions of a sequence, for masked modelling.
 
 Training draws anew at every step, from seeds that a checkpoint keeps, so that a resumed run draws
-what an uninterrupted one does. Outside of training the draw is always the same, so that an
-evaluation can be repeated.
+what an uninterrupted one does. Outside of training the numbers are always the same, on any backend,
+compiled or not, so that an evaluation can be repeated.
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,7 @@ from keras import ops
 from mmkeras.core import checks, register
 from mmkeras.layers.masking import zero_masked
 
-EVALUATION = 7919
-"""Seed of what is drawn outside of training."""
+PRIME = 46337  # the square of what is below it fits int32, and cubes are all different
 
 
 def choose(mask: Any, rate: float, drawn: Any) -> Any:
@@ -40,6 +39,18 @@ def _rank(mask: Any, drawn: Any) -> Any:
     return ops.argsort(order, axis=1)
 
 
+def scattered(rows: Any, length: int, number: int) -> Any:
+    """Returns float32 (rows, length) in [0, 1) without chance, in whole numbers up to the end.
+
+    Random numbers would not do: a seed gives others where a step is compiled (XLA) than where not.
+    """
+    place = ops.arange(rows, dtype="int32")[:, None] * length + ops.arange(length, dtype="int32")
+    x = (place + 7919 * (number + 1)) % PRIME
+    for _ in range(2):
+        x = ((x * x % PRIME) * x + 12345) % PRIME
+    return ops.cast(x, "float32") / PRIME
+
+
 class RandomLayer(keras.layers.Layer):
     """A layer that draws; a base.
 
@@ -54,9 +65,10 @@ class RandomLayer(keras.layers.Layer):
         self.generator = keras.random.SeedGenerator(seed)
 
     def draw(self, shape: tuple, training: bool, number: int = 0) -> Any:
-        """Returns float32, uniform in [0, 1); `number` tells the draws of one call apart."""
-        seed = self.generator if training else EVALUATION + number
-        return keras.random.uniform(shape, seed=seed, dtype="float32")
+        """Returns float32 (rows, length) in [0, 1); `number` tells the draws of a call apart."""
+        if not training:
+            return scattered(*shape, number)
+        return keras.random.uniform(shape, seed=self.generator, dtype="float32")
 
     def get_config(self) -> dict:
         """Returns the constructor's arguments."""

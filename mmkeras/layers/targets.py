@@ -11,7 +11,7 @@ from mmkeras.layers.masking import zero_masked
 
 @register
 class PatchTargets(keras.layers.Layer):
-    """Cuts a picture into patches, each standardised over its own pixels and channels.
+    """Cuts a picture into patches, each standardised over its own pixels and channels, or as it is.
 
     x = (pixels / 127.5 - 1); (x - mean) / sqrt(variance + 1e-6) of every patch, as the target of
     masked autoencoders (He et al. 2022, 3; deviation: the variance over n, not n - 1). A picture
@@ -20,17 +20,20 @@ class PatchTargets(keras.layers.Layer):
 
     Args:
         patch: pixels on each side.
+        normalize: whether to standardise. What is then lost is the mean and the contrast of a
+            patch: where colour alone tells (flat areas become zero), leave the pixels in [-1, 1].
 
     Call arguments: uint8 (B, H, W, C). Returns float32 (B, T, patch * patch * C), T as `image_vit`.
     """
 
-    def __init__(self, patch: int, **kwargs: Any) -> None:
-        """Stores the size; the layer has no weights and works in float32."""
+    def __init__(self, patch: int, normalize: bool = True, **kwargs: Any) -> None:
+        """Stores the arguments; the layer has no weights and works in float32."""
         super().__init__(**{**kwargs, "dtype": "float32", "autocast": False})
         self.patch = checks.whole("patch", patch)
+        self.normalize = bool(normalize)
 
     def call(self, pixels: Any) -> Any:
-        """Returns the standardised patches."""
+        """Returns the patches."""
         p, (height, width, channels) = self.patch, pixels.shape[1:]
         x = ops.cast(pixels, "float32") / 127.5 - 1.0
         missing = (-height % p, -width % p)
@@ -38,6 +41,8 @@ class PatchTargets(keras.layers.Layer):
         rows, columns = x.shape[1] // p, x.shape[2] // p
         x = ops.transpose(ops.reshape(x, (-1, rows, p, columns, p, channels)), (0, 1, 3, 2, 4, 5))
         x = ops.reshape(x, (-1, rows * columns, p * p * channels))
+        if not self.normalize:
+            return x
         mean = ops.mean(x, axis=-1, keepdims=True)
         variance = ops.mean(ops.square(x - mean), axis=-1, keepdims=True)
         return (x - mean) / ops.sqrt(variance + 1e-6)
@@ -50,7 +55,7 @@ class PatchTargets(keras.layers.Layer):
 
     def get_config(self) -> dict:
         """Returns the constructor's arguments."""
-        return {**super().get_config(), "patch": self.patch}
+        return {**super().get_config(), "patch": self.patch, "normalize": self.normalize}
 
 
 @register

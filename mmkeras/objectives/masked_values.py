@@ -117,12 +117,18 @@ class MaskedPatches(MaskedValues):
 
     Args:
         modality: name of a picture whose encoder is 'vit'.
+        normalize: whether each patch is standardised; the paper has both, and see `PatchTargets`.
         rate, cross, num_heads, seed, hidden_dim, num_layers: see `MaskedValues`.
     """
 
-    def __init__(self, modality: str, *, rate: float = 0.75, **kwargs: Any) -> None:
+    own = (*MaskedValues.own, "normalize")
+
+    def __init__(
+        self, modality: str, *, rate: float = 0.75, normalize: bool = True, **kwargs: Any
+    ) -> None:
         """Stores the arguments."""
         super().__init__(modality, rate=rate, **kwargs)
+        self.normalize = bool(normalize)
 
     @property
     def halved(self) -> tuple[str, ...]:
@@ -137,7 +143,7 @@ class MaskedPatches(MaskedValues):
         keep = max(1, int((1.0 - self.rate) * x.shape[1] + 0.5))
         masking = KeepTokens(keep, seed=self.seed, name=f"{self.name}_masking")
         x, mask, hidden = masking(x, mask)
-        targets = PatchTargets(parts.patch(m), name=f"{self.name}_targets")
+        targets = PatchTargets(parts.patch(m), self.normalize, name=f"{self.name}_targets")
         return self.decode(
             parts, parts.trunk(m, x, mask), hidden=hidden, target=targets(parts.inputs[m])
         )

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from mmkeras.layers import HideSpans, KeepTokens, MaskTokens, PatchTargets, SpanTargets
+from mmkeras.layers.random_masks import scattered
 
 ROWS, LENGTH, WORDS = 2000, 40, 50
 
@@ -59,6 +60,17 @@ def test_draws_differ_in_training_and_are_the_same_outside_of_it(rng):
     np.testing.assert_array_equal(other(ids, mask, training=True)[1], third)
 
 
+def test_what_stands_for_chance_in_an_evaluation_is_spread_evenly():
+    u = np.stack([np.asarray(scattered(256, 64, number)) for number in range(3)])
+    assert u.min() >= 0 and u.max() < 1 and len(np.unique(u[0])) == 256 * 64
+    assert np.histogram(u, 16, (0, 1))[0] == pytest.approx(np.full(16, 3072), rel=0.1)
+    parts = (u[0], u[1], u[2], np.roll(u[0], 1, axis=0), np.roll(u[0], 1, axis=1))
+    correlation = np.corrcoef([part.ravel() for part in parts])
+    assert np.abs(correlation - np.eye(5)).max() < 0.03
+    first = np.argsort(u[0], axis=1)[:, :16]  # who would be kept of 64 patches, in each of 256 rows
+    assert np.bincount(first.ravel(), minlength=64) == pytest.approx(np.full(64, 64), abs=30)
+
+
 def test_a_fixed_number_of_patches_is_kept_each_as_likely(rng):
     tokens = np.tile(np.arange(8.0, dtype="float32")[None, :, None], (ROWS, 1, 3))
     mask = np.ones((ROWS, 8), bool)
@@ -90,13 +102,14 @@ def test_hidden_spans_are_real_and_behind_the_mask(rng):
 def test_patches_are_standardised_one_by_one(rng):
     pixels = rng.integers(0, 256, (3, 5, 7, 3)).astype("uint8")
     pixels[1] = 9
-    found = np.asarray(PatchTargets(4)(pixels))
+    found, plain = (np.asarray(PatchTargets(4, n)(pixels)) for n in (True, False))
     x = np.pad(pixels / 127.5 - 1, ((0, 0), (1, 2), (0, 1), (0, 0)))
     for row in range(3):
         for place, (i, j) in enumerate(((0, 0), (0, 4), (4, 0), (4, 4))):
             patch = x[row, i : i + 4, j : j + 4].ravel()
             expected = (patch - patch.mean()) / np.sqrt(patch.var() + 1e-6)
             np.testing.assert_allclose(found[row, place], expected, atol=2e-5)
+            np.testing.assert_allclose(plain[row, place], patch, atol=1e-6)
 
 
 def test_spans_say_what_is_real(rng):
