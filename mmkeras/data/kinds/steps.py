@@ -194,6 +194,8 @@ def decode(modality: Modality, raw: Any, limit: int, ratio: float = 1.0) -> tupl
     value = tf.pad(value, [[0, 0], [0, short], [0, 0]], constant_values=float("nan"))
     mask = tf.reduce_all(tf.math.is_finite(value), axis=2)
     value = tf.where(mask[:, :, None], value, 0.0)
+    if modality.normalize:  # before the sum of neighbours, into which an optimizer moves the mean
+        value = standardised(value, modality.mean, modality.scale)
     if ratio != 1.0:
         position = np.round(np.arange(steps) * ratio, 6)
         below, above = np.floor(position).astype(np.int32), np.ceil(position).astype(np.int32)
@@ -202,7 +204,5 @@ def decode(modality: Modality, raw: Any, limit: int, ratio: float = 1.0) -> tupl
             tf.gather(value, above, axis=1) * share
         )
         mask = tf.gather(mask, below, axis=1) & tf.gather(mask, above, axis=1)
-    if modality.normalize:
-        value = standardised(value, modality.mean, modality.scale)
     value = tf.where(mask[:, :, None], value, 0.0)
     return tf.ensure_shape(value, (None, steps, channels)), tf.ensure_shape(mask, (None, steps))
