@@ -32,9 +32,12 @@ def seeing(modalities: dict) -> keras.Model:
     return keras.Model(inputs, seen)
 
 
-def compared(data: mk.data.Data, split: str = "train", batch_size: int = 512) -> dict[str, int]:
-    """Returns the number of `rows` of a split, and of those that `differ` or are `bad`."""
-    counts = {"rows": 0, "differ": 0, "bad": 0}
+def compared(data: mk.data.Data, split: str = "train", batch_size: int = 512) -> dict:
+    """Returns the number of `rows` of a split, of `bad` items, and of rows that `differ`, by name.
+
+    The names are those of the model's inputs; there are none where nothing differs.
+    """
+    counts = {"rows": 0, "differ": {}, "bad": 0}
     with tempfile.TemporaryDirectory() as folder:
         path = mk.export.saved_model(seeing(data.modalities), data.modalities, Path(folder) / "1")
         with Loaded(path) as model:
@@ -42,12 +45,12 @@ def compared(data: mk.data.Data, split: str = "train", batch_size: int = 512) ->
                 size = len(next(iter(x.values())))
                 rows = range(counts["rows"], counts["rows"] + size)
                 served = model.ask(data.raw(split, rows))
-                wrong = np.zeros(size, bool)
                 for name, value in x.items():
                     same = np.equal(value.numpy(), served[f"{name}_seen"])
-                    wrong |= ~same.reshape(size, -1).all(axis=1)
+                    wrong = int((~same.reshape(size, -1).all(axis=1)).sum())
+                    if wrong:
+                        counts["differ"][name] = counts["differ"].get(name, 0) + wrong
                 counts["rows"] += size
-                counts["differ"] += int(wrong.sum())
                 counts["bad"] += int(served["bad_input"].sum())
     return counts
 

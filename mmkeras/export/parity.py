@@ -37,7 +37,7 @@ def ask(
         question, answer = Path(folder) / "request.json", Path(folder) / "answer.json"
         question.write_text(json.dumps(request(raw)))
         done = subprocess.run(
-            [sys.executable, _ANSWER, path, question, answer, signature],
+            [sys.executable, "-P", _ANSWER, path, question, answer, signature],
             capture_output=True,
             text=True,
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},

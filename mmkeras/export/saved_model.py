@@ -13,7 +13,7 @@ from mmkeras.core import Modality, checks
 from mmkeras.core.identifiers import nearest
 from mmkeras.data import decoder
 from mmkeras.export.about import describe, vocabulary_file
-from mmkeras.export.requests import endpoint
+from mmkeras.export.inputs import endpoint
 from mmkeras.export.signatures import BAD
 from mmkeras.export.signatures import signatures as made_of
 

@@ -10,7 +10,7 @@ from mmkeras.core import Modality
 from mmkeras.export.answers import answers
 from mmkeras.export.embed import embedder
 from mmkeras.export.explain import explainer
-from mmkeras.export.requests import Input, decoded_inputs, raw_inputs, read, repeated
+from mmkeras.export.inputs import Input, decoded_inputs, raw_inputs, read, repeated
 
 BAD = "bad_input"
 Signature = tuple[Callable[[dict], dict], dict[str, Input]]

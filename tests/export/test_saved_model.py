@@ -121,7 +121,7 @@ def test_an_item_that_cannot_be_read_is_absent_and_fails_no_row(exported):
     broken["question"][2] = b"caf\xe9"
     broken["sound"][4] = tf.audio.encode_wav(tf.zeros((100, 1)), 16_000).numpy()
     broken["sound"][5] = tf.audio.encode_wav(tf.zeros((0, 1)), 8000).numpy()
-    broken["numbers"][1, 0], broken["numbers"][5, 1] = np.nan, np.inf
+    broken["numbers"][[1, 5]] = [[np.nan, 1.0], [1.0, np.inf]]
     absent = {name: values.copy() for name, values in raw.items()}
     absent["image"][:2] = absent["question"][2] = absent["sound"][4:] = b""
     absent["numbers"][[1, 5]] = np.nan

@@ -163,6 +163,16 @@ def unless_constant(scale: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.where(varies & (scale > 0), scale, 1.0)
 
 
+def standardised(value: Any, mean: Any, scale: Any) -> Any:
+    """(value - mean) / scale, in the dtype of `value`.
+
+    Written as a product: the optimizer of a graph makes one of a division by constants, but not
+    of the same code in tf.data, and the two would differ in the last bit.
+    """
+    inverse = 1.0 / np.asarray(scale, np.float64)
+    return (value - tf.constant(mean, value.dtype)) * tf.constant(inverse, value.dtype)
+
+
 def broken(raw: Any, limit: int) -> Any:
     """(B,) whether there is an infinity in the first `limit` steps of raw (B, S, C)."""
     return tf.reduce_any(tf.math.is_inf(raw[:, :limit]), axis=[1, 2])
@@ -184,6 +194,8 @@ def decode(modality: Modality, raw: Any, limit: int, ratio: float = 1.0) -> tupl
     value = tf.pad(value, [[0, 0], [0, short], [0, 0]], constant_values=float("nan"))
     mask = tf.reduce_all(tf.math.is_finite(value), axis=2)
     value = tf.where(mask[:, :, None], value, 0.0)
+    if modality.normalize:  # before the sum of neighbours, into which an optimizer moves the mean
+        value = standardised(value, modality.mean, modality.scale)
     if ratio != 1.0:
         position = np.round(np.arange(steps) * ratio, 6)
         below, above = np.floor(position).astype(np.int32), np.ceil(position).astype(np.int32)
@@ -192,7 +204,5 @@ def decode(modality: Modality, raw: Any, limit: int, ratio: float = 1.0) -> tupl
             tf.gather(value, above, axis=1) * share
         )
         mask = tf.gather(mask, below, axis=1) & tf.gather(mask, above, axis=1)
-    if modality.normalize:
-        value = (value - tf.constant(modality.mean)) / tf.constant(modality.scale)
     value = tf.where(mask[:, :, None], value, 0.0)
     return tf.ensure_shape(value, (None, steps, channels)), tf.ensure_shape(mask, (None, steps))

@@ -11,7 +11,7 @@ import tensorflow as tf
 from mmkeras.core import Table
 from mmkeras.core.identifiers import nearest
 from mmkeras.data.columns import Column
-from mmkeras.data.kinds.steps import unless_constant
+from mmkeras.data.kinds.steps import standardised, unless_constant
 from mmkeras.data.sources import Rows, missing
 
 _NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
@@ -159,8 +159,7 @@ class Decoder(tf.Module):
         with tf.control_dependencies([check]):
             text = tf.where((tf.strings.length(cells) == 0) | bad, "0", cells)
         value = tf.strings.to_number(text, tf.float64)  # large offsets cancel before float32
-        mean = tf.constant(self.modality.mean, tf.float64)
-        return tf.cast((value - mean) / tf.constant(self.modality.scale, tf.float64), tf.float32)
+        return tf.cast(standardised(value, self.modality.mean, self.modality.scale), tf.float32)
 
     def _categories(self, cells: Any) -> Any:
         if self.table is None:  # every vocabulary is empty: all are unknown

@@ -91,5 +91,5 @@ class Decoder(tf.Module):
         value = tf.cast(raw, tf.float32)
         mask = tf.reduce_all(tf.math.is_finite(value), axis=1)
         if self.modality.normalize:
-            value = (value - tf.constant(self.modality.mean)) / tf.constant(self.modality.scale)
+            value = steps.standardised(value, self.modality.mean, self.modality.scale)
         return tf.where(mask[:, None], value, 0.0), mask
