@@ -381,10 +381,16 @@ def test_labels():
         )
 
 
-@pytest.mark.parametrize("cell", ["abc", None, float("nan"), float("inf"), "nan", [1]])
-def test_numbers_that_are_none(cell):
+@pytest.mark.parametrize(
+    ("cell", "rule"),
+    [
+        *((cell, "must be a") for cell in ("abc", float("inf"), "nan", [1])),
+        *((cell, "must not be missing") for cell in (None, float("nan"))),
+    ],
+)
+def test_numbers_that_are_none(cell, rule):
     with says(
-        ValueError, "Row 2 of the given columns, target 'y': must be a", f"Received: {cell!r}"
+        ValueError, f"Row 2 of the given columns, target 'y': {rule}", f"Received: {cell!r}"
     ):
         mk.data.table({"v": [1.0, 2.0], "y": [1.0, cell]}, V, {"y": Number()})
 
