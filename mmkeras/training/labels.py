@@ -41,13 +41,17 @@ def check(y: Any, outputs: Sequence[str], objectives: Sequence[str]) -> None:
             )
 
 
-def weighted(batch: tuple, rows: Any, outputs: Sequence[str]) -> tuple[tuple, dict[str, Any]]:
+def weighted(
+    batch: tuple, rows: Any, outputs: Sequence[str], objectives: Sequence[str] = ()
+) -> tuple[tuple, dict[str, Any]]:
     """The batch of a replica with weights for the rows that have labels.
 
     Args:
         batch: `(x, y, weights)`.
         rows: the real ones of it.
-        outputs: that have a loss.
+        outputs: that may have a loss of rows.
+        objectives: whose sample weights stay what they are; of a plain tensor, those of the only
+            one.
 
     Returns:
         The batch, whose truth holds no masks, and output -> factor that makes a mean over all the
@@ -60,10 +64,15 @@ def weighted(batch: tuple, rows: Any, outputs: Sequence[str]) -> tuple[tuple, di
         return batch, {}
     rows = tf.cast(rows, tf.float32)
     mine = [tf.reduce_sum(tf.cast(mask, tf.float32)) for mask in masks.values()]
-    context = tf.distribute.get_replica_context()
-    whole = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.stack([*mine, rows]))
-    weights, factors = {}, {}
-    for output in outputs:
+    whole, context = tf.stack([*mine, rows]), tf.distribute.get_replica_context()
+    if context is not None:  # as where one replica's batch is measured in the strategy's scope
+        whole = context.all_reduce(tf.distribute.ReduceOp.SUM, whole)
+    factors, weights = {}, {}
+    if isinstance(given, Mapping):
+        weights = dict(given)
+    elif given is not None and len(objectives) == 1:
+        weights[objectives[0]] = given
+    for output in (name for name in outputs if name in y):
         own = given.get(output) if isinstance(given, Mapping) else given
         weights[output] = tf.ones(tf.shape(y[output])[:1]) if own is None else own
     for i, (output, mask) in enumerate(masks.items()):
@@ -80,7 +89,7 @@ def without(y: Any, predictions: Any, weights: Any, outputs: Sequence[str]) -> t
     if not masks:
         return y, predictions, weights
     if weights is not None and not isinstance(weights, Mapping):
-        weights = dict.fromkeys(outputs, weights)
+        weights = dict.fromkeys(predictions, weights)
 
     def there(tree: Any) -> Any:
         return tree and {

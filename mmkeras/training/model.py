@@ -211,7 +211,7 @@ class Model(keras.Model):
     def _reduced_gradient(self, data: Any) -> tuple:
         """Losses, predictions, reduced and clipped gradients, and if guarded: all is finite."""
         batch, rows = step.without_empty(keras.utils.unpack_x_y_sample_weight(data))
-        batch, factors = labels.weighted(batch, rows, self._with_loss())
+        batch, factors = self._weighted(batch, rows)
         keys = self._mm_joint.keys(batch[0], rows, self._mm_options["accumulate_steps"])
         losses, predictions, gradients = self._accumulated_gradient(batch, rows, keys)
         context = tf.distribute.get_replica_context()
@@ -237,7 +237,7 @@ class Model(keras.Model):
     def test_step(self, data: Any) -> dict:
         """One evaluation step on one replica's part of the batch."""
         batch, rows = step.without_empty(keras.utils.unpack_x_y_sample_weight(data))
-        (x, y, weights), factors = labels.weighted(batch, rows, self._with_loss())
+        (x, y, weights), factors = self._weighted(batch, rows)
         with batch_truth(y, weights):
             predictions, said = self._mm_balance.forward(x, training=False)
         with private.head_losses(self) as heads:
@@ -275,6 +275,9 @@ class Model(keras.Model):
         y, predictions, weights = labels.without(y, predictions, weights, self._with_loss())
         y = self._mm_joint.with_truth(y, predictions)
         return self.compute_metrics(x, y, predictions, sample_weight=weights)
+
+    def _weighted(self, batch: tuple, rows: Any) -> tuple:
+        return labels.weighted(batch, rows, self._with_loss(), list(self._mm_joint.layers))
 
     def _with_loss(self) -> list[str]:
         """Names of the outputs whose truth may be missing in some rows: all but objectives."""
