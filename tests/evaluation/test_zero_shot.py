@@ -68,6 +68,18 @@ def test_accuracy_counts_what_is_there_and_rewards_no_ties(trained):
     assert accuracy(zero, batches(x), "match", k=2) == 0.0
 
 
+def test_accuracy_counts_no_sample_without_a_label_and_no_nan(trained):
+    model, data, _ = trained
+    zero = zero_shot(model, data.modalities, list(COLORS), head="match")
+    x, truth = next(iter(data.valid(16)))[0], data.splits["valid"].truth["match"]
+    known = np.arange(16) >= 3
+    y = {"match": np.where(known & (np.arange(16) != 9), truth, (truth + 1) % 3)}
+    batch = (x, {**y, "match_mask": known}, np.ones(16, "float32"))
+    assert accuracy(zero, [batch], "match") == 12 / 13
+    zero.get_layer("match").set_weights([np.full((8, 3), np.nan), np.zeros(3)])
+    assert accuracy(zero, [batch], "match", k=2) == 0.0
+
+
 def test_wrong_input(trained):
     model, data, _ = trained
     with pytest.raises(ValueError, match="Unknown modality 'words'"):
