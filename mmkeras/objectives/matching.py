@@ -131,7 +131,7 @@ class HardNegatives(RandomLayer):
         **kwargs: Any,
     ) -> None:
         """Stores the arguments."""
-        super().__init__(**kwargs)
+        super().__init__(**{"autocast": False, **kwargs})
         self.modalities = checks.modality_names(list(modalities))
         self.places = tuple(int(i) for i in places)
         self.temperature = checks.real("temperature", temperature, 1e-3)
@@ -148,7 +148,9 @@ class HardNegatives(RandomLayer):
         drawn = {}
         for number, (m, z) in enumerate(scores):
             own = vectors[1 - number]
-            same = ops.stop_gradient(ops.matmul(own, ops.transpose(own))) > 1 - 1e-6
+            gram = ops.stop_gradient(ops.matmul(own, ops.transpose(own)))
+            length = ops.diagonal(gram)  # 1 but for the rounding of the product
+            same = gram > ops.minimum(length[:, None], length[None, :]) - 1e-6
             allowed = others & ~same
             u = self.draw((size, size), training, number)
             noise = -ops.log(-ops.log(ops.clip(u, 1e-7, 1 - 1e-7)))  # Gumbel: argmax is a draw
