@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from mmkeras.core import checks, register
-from mmkeras.layers.random_masks import RandomLayer
+from mmkeras.layers.random_masks import PRIME, RandomLayer
 from mmkeras.objectives.partition import MASKED
 from mmkeras.objectives.rows import RowObjective, summed
 
@@ -152,7 +152,7 @@ class HardNegatives(RandomLayer):
             length = ops.diagonal(gram)  # 1 but for the rounding of the product
             same = gram > ops.minimum(length[:, None], length[None, :]) - 1e-6
             allowed = others & ~same
-            u = self.draw((size, size), training, number)
+            u = self.draw((size, size), training, number, index % PRIME)
             noise = -ops.log(-ops.log(ops.clip(u, 1e-7, 1 - 1e-7)))  # Gumbel: argmax is a draw
             score = ops.where(allowed, z / self.temperature + noise, MASKED)
             drawn[m] = ops.argmax(score, axis=1), ops.any(allowed, axis=1)
