@@ -106,8 +106,27 @@ def test_epoch_means_count_every_labelled_row_once():
     logs = model.evaluate(tf.data.Dataset.from_tensor_slices((x, y)).batch(5), return_dict=True)
     whole = model.test_on_batch(x, y, return_dict=True)
     for name, value in whole.items():
-        if name != "loss":  # of what is minimised, batch by batch
-            assert logs[name] == pytest.approx(value, rel=1e-5), name
+        assert logs[name] == pytest.approx(value, rel=1e-5), name
+    assert logs["loss"] == pytest.approx(sum(logs[f"{h}_loss"] for h in HEADS), rel=1e-5)
+
+
+@pytest.mark.parametrize("heads", [("kind", "size"), ("kind",)])
+def test_the_loss_of_an_evaluation_is_that_of_the_heads_and_the_rest(heads):
+    x, y = batch()
+    y = {name: y[name] for head in heads for name in (head, f"{head}_mask")}
+    weights = {"kind": 0.5, "size": 3.0} if len(heads) > 1 else None
+    model = build(heads, loss_weights=weights)
+    encoder = next(layer for layer in model.layers if layer.name == "a")
+    encoder.add_weight((), "ones", name="extra", regularizer=lambda w: 7.0 + 0.0 * w)
+    rows = tf.data.Dataset.from_tensor_slices((x, y)).batch(5)
+    validation = model.fit(rows, validation_data=rows, epochs=1, verbose=0).history["val_loss"][0]
+    logs = model.evaluate(rows, return_dict=True, verbose=0)
+    assert logs["loss"] == pytest.approx(validation, rel=1e-6)
+    whole = model.test_on_batch(x, y, return_dict=True)
+    assert logs["loss"] == pytest.approx(whole["loss"], rel=1e-5) and whole["loss"] > 7.0
+    plain = {name: value for name, value in y.items() if not name.endswith("_mask")}
+    told = model.evaluate(tf.data.Dataset.from_tensors((x, plain)), return_dict=True, verbose=0)
+    assert told["loss"] == pytest.approx(model.test_on_batch(x, plain)[0], rel=1e-6)
 
 
 def test_user_weights_and_class_weights_go_together_with_masks():
