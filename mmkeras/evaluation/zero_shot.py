@@ -5,10 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 import keras
 import numpy as np
 
-from mmkeras.core import Modality, checks
+from mmkeras.core import Modality, Text, checks
+from mmkeras.data import decoder
 from mmkeras.evaluation.embeddings import embed
 from mmkeras.heads import Classifier
 from mmkeras.models import objective_of, tower
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "<s>", "<pad>", "</s>", "<unk>", "<mask>")
+"""What stands in vocabularies and is no word."""
 
 Classes = Sequence[str] | Mapping[str, Sequence[str]]
 
@@ -53,6 +57,7 @@ def described(
     }
     every = [sentence for own in sentences.values() for sentence in own]
     found = embed(model, modalities, {text: every}, output=output)[text]
+    found[~_known(modalities[text], every)] = 0.0
     ends = np.cumsum([len(own) for own in sentences.values()])[:-1]
     means = np.stack([part.sum(axis=0) for part in np.split(found, ends)])
     length = np.linalg.norm(means, axis=1, keepdims=True)
@@ -62,6 +67,13 @@ def described(
             f"Every class needs a sentence with a word in it. Received none for {empty}."
         )
     return means / length
+
+
+def _known(text: Text, sentences: Sequence[str]) -> np.ndarray:
+    """(N,) whether a sentence has a token that is neither special nor unknown."""
+    ids, mask = (np.asarray(x) for x in decoder(text)(np.array([s.encode() for s in sentences])))
+    other = [text.vocabulary.index(token) for token in SPECIAL if token in text.vocabulary]
+    return (mask & ~np.isin(ids, other)).any(axis=1)
 
 
 def zero_shot(

@@ -20,10 +20,10 @@ def test_described_is_the_mean_of_the_sentences(trained):
     mean = each.mean(axis=1)
     expected = mean / np.linalg.norm(mean, axis=1, keepdims=True)
     np.testing.assert_allclose(vectors, expected, rtol=1e-5)
-    several = {"warm": ("red", ""), "other": ("green", "blue")}
+    several = {"warm": ("red", "", "zxqv"), "other": ("green", "blue")}
     warm, other = described(model, data.modalities, several)
     red, green, blue = described(model, data.modalities, list(COLORS))
-    np.testing.assert_allclose(warm, red, rtol=1e-5)  # the empty wording has no word
+    np.testing.assert_allclose(warm, red, rtol=1e-5)  # the others have no known word
     np.testing.assert_allclose(other, (green + blue) / np.linalg.norm(green + blue), rtol=1e-4)
 
 
@@ -88,5 +88,7 @@ def test_wrong_input(trained):
         described(model, data.modalities, ["red"], ["a picture"])
     with pytest.raises(ValueError, match=r"Received none for \[''\]"):
         described(model, data.modalities, ["red", ""])
+    with pytest.raises(ValueError, match=r"Received none for \['zxqv'\]"):
+        described(model, data.modalities, ["red", "zxqv"])
     with pytest.raises(ValueError, match=r"embeds the texts \[\]. Name"):
         described(model, {"image": data.modalities["image"]}, ["red"])
