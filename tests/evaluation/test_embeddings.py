@@ -52,9 +52,7 @@ def test_cross_retrieval_is_both_directions_of_what_is_there(trained):
         for x, y in data.valid(16)
         for i in (0, 8)
     ]
-    own = np.where(
-        known, data.splits["valid"].truth["match"], 100 + np.arange(16)
-    )  # each row without a label by itself
+    own = np.where(known, data.splits["valid"].truth["match"], 100 + np.arange(16))  # alone
     expected = retrieval(held["image"], held["text"], labels=own, ks=(1,))
     found = cross_retrieval(model, batches, target="match", ks=(1,))
     assert found["image", "text"] == pytest.approx(expected)

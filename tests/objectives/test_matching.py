@@ -136,6 +136,21 @@ def test_a_batch_of_one_pair_has_no_negative():
     assert out[0, 1] == 1 and np.isfinite(out).all()
 
 
+def test_pairs_that_are_all_the_same_have_no_negative():
+    model, x = albef(), batch()
+    x = {key: np.repeat(value[:1], 4, axis=0) for key, value in x.items()}
+    out = model.predict_on_batch(x)["pairing"]
+    assert out[:, 1].tolist() == [1] * 4 and np.isfinite(out).all()
+
+
+def test_a_modality_that_is_absent_in_every_row_has_no_pair():
+    model, x = albef(), batch()
+    x = {**x, "image_mask": np.zeros_like(x["image_mask"])}
+    out = model.predict_on_batch(x)["pairing"]
+    assert not out.any()
+    assert float(model.get_layer("pairing").batch_loss(out)) == 0.0
+
+
 def test_what_matching_needs():
     with pytest.raises(ValueError, match="'match' must be a contrastive objective that stands"):
         heads = {"pairing": Matching("match"), "match": Contrastive(4)}
