@@ -26,7 +26,8 @@ class Matching(RowObjective):
             "pairing": mk.objectives.Matching("match", modalities=("image", "text")),
         }
 
-    The negatives are of the replica's part of the batch (of the micro-batch), as in the paper.
+    The negatives are of the replica's part of the batch (of the micro-batch), as in the paper: as
+    with dropout, the numbers of several replicas or micro-batches are others than those of one.
 
     Args:
         embedded_by: name of the `Contrastive` objective, which must stand before this one.
