@@ -9,6 +9,9 @@ import numpy as np
 from mmkeras.core import Modality, checks
 from mmkeras.evaluation.embeddings import embed
 
+CHUNK = 256
+"""Queries that NumPy compares at a time."""
+
 Search = Callable[[Any, int], tuple[np.ndarray, np.ndarray]]
 
 
@@ -23,8 +26,9 @@ def nearest(candidates: Any, *, library: str = "numpy") -> Search:
 
     Args:
         candidates: (M, D), of unit length; a zero row is an absent item and is never found.
-        library: "numpy" (holds 4 N M bytes while it searches), "scikit-learn" (`NearestNeighbors`)
-            or "faiss" (`IndexFlatIP`); the last two need `pip install 'mmkeras[index]'`.
+        library: "numpy" (about 16 x 256 M bytes while it searches), "scikit-learn"
+            (`NearestNeighbors`) or "faiss" (`IndexFlatIP`); the last two need
+            `pip install 'mmkeras[index]'`.
 
     `search` takes queries (N, D), of unit length; of a zero row, an absent query, the rows are -1
     and the similarities NaN. k is at most the number of candidates that are there.
@@ -100,6 +104,10 @@ def _units(name: str, values: Any) -> np.ndarray:
 
 def _numpy(candidates: np.ndarray) -> Search:
     def found(queries: np.ndarray, k: int) -> tuple:
+        parts = [part(queries[i : i + CHUNK], k) for i in range(0, len(queries), CHUNK)]
+        return tuple(np.concatenate(each) for each in zip(*parts, strict=True))
+
+    def part(queries: np.ndarray, k: int) -> tuple:
         similarities = queries @ candidates.T
         rows = np.argpartition(-similarities, k - 1, axis=1)[:, :k]
         kept = np.take_along_axis(similarities, rows, axis=1)

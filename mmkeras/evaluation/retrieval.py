@@ -108,7 +108,8 @@ def cross_retrieval(
     Args:
         model: with a `mk.objectives.Contrastive`, e.g. `mk.models.clip`.
         dataset: batches in order, such as `data.valid(256)`.
-        target: int target whose equal rows belong together; None: each row belongs to itself.
+        target: int target whose equal rows belong together; None, or where a row has no label:
+            each row belongs to itself.
         output: name of the objective; the only one when None.
         ks, chunk: of `retrieval`.
 
@@ -121,7 +122,10 @@ def cross_retrieval(
     def batches() -> Iterable:
         for batch in dataset:
             if target is not None:
-                labels.append(np.asarray(keras.utils.unpack_x_y_sample_weight(batch)[1][target]))
+                y = keras.utils.unpack_x_y_sample_weight(batch)[1]
+                known, own = np.asarray(y[target]), -1 - sum(map(len, labels))
+                alone = own - np.arange(len(known))  # below all labels
+                labels.append(np.where(y.get(f"{target}_mask", True), known, alone))
             yield batch
 
     held = embeddings(model, batches(), output)

@@ -5,10 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 import keras
 import numpy as np
 
-from mmkeras.core import Modality, checks
+from mmkeras.core import Modality, Text, checks
+from mmkeras.data import decoder
 from mmkeras.evaluation.embeddings import embed
 from mmkeras.heads import Classifier
 from mmkeras.models import objective_of, tower
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "<s>", "<pad>", "</s>", "<unk>", "<mask>")
+"""What stands in vocabularies and is no word."""
 
 Classes = Sequence[str] | Mapping[str, Sequence[str]]
 
@@ -53,6 +57,7 @@ def described(
     }
     every = [sentence for own in sentences.values() for sentence in own]
     found = embed(model, modalities, {text: every}, output=output)[text]
+    found[~_known(modalities[text], every)] = 0.0
     ends = np.cumsum([len(own) for own in sentences.values()])[:-1]
     means = np.stack([part.sum(axis=0) for part in np.split(found, ends)])
     length = np.linalg.norm(means, axis=1, keepdims=True)
@@ -62,6 +67,13 @@ def described(
             f"Every class needs a sentence with a word in it. Received none for {empty}."
         )
     return means / length
+
+
+def _known(text: Text, sentences: Sequence[str]) -> np.ndarray:
+    """(N,) whether a sentence has a token that is neither special nor unknown."""
+    ids, mask = (np.asarray(x) for x in decoder(text)(np.array([s.encode() for s in sentences])))
+    other = [text.vocabulary.index(token) for token in SPECIAL if token in text.vocabulary]
+    return (mask & ~np.isin(ids, other)).any(axis=1)
 
 
 def zero_shot(
@@ -110,13 +122,15 @@ def zero_shot(
 def accuracy(model: keras.Model, dataset: Iterable, head: str, k: int = 1) -> float:
     """Returns the share of samples whose true class is among the k largest logits.
 
-    Of classes with equal logits the wrong ones stand first. A sample all of whose modalities are
-    absent is not counted. One batch is held at a time.
+    Of classes with equal logits the wrong ones stand first, and so they do where a logit is not a
+    number. A sample all of whose modalities are absent is not counted, nor is one without a label
+    (`mk.Label(optional=True)`). One batch is held at a time.
 
     Args:
         model: with a `mk.heads.Classifier` named `head`, e.g. of `zero_shot`.
-        dataset: batches `(x, y)` with `y[head]` int (B,), such as `data.valid(256)`; it may hold
-            modalities that the model does not take.
+        dataset: batches `(x, y)` or `(x, y, weights)` with `y[head]` int (B,), such as
+            `data.valid(256)`; it may hold modalities that the model does not take. Weights are
+            not read.
         head: name of the output and of the target.
         k: how many classes may be named.
 
@@ -124,13 +138,14 @@ def accuracy(model: keras.Model, dataset: Iterable, head: str, k: int = 1) -> fl
         ValueError: no sample is there.
     """
     k, right, total = checks.whole("k", k), 0, 0
-    for x, y in dataset:
+    for batch in dataset:
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
         x = {name: np.asarray(x[name]) for name in model.input}
-        there = _present(x)
-        logits = np.asarray(model.predict_on_batch(x)[head])
-        true = np.take_along_axis(logits, np.asarray(y[head])[:, None], axis=1)
-        rank = (logits >= true).sum(axis=1)
-        right, total = right + int((rank[there] <= k).sum()), total + int(there.sum())
+        there = _present(x) & np.asarray(y.get(f"{head}_mask", True), bool)
+        logits = np.asarray(model.predict_on_batch(x)[head])[there]
+        true = np.take_along_axis(logits, np.asarray(y[head])[there, None], axis=1)
+        rank = (~(logits < true)).sum(axis=1)
+        right, total = right + int((rank <= k).sum()), total + len(rank)
     if not total:
         raise ValueError("Accuracy needs a sample that is there. Received: none.")
     return right / total

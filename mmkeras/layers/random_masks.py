@@ -2,7 +2,8 @@
 
 Training draws anew at every step, from seeds that a checkpoint keeps, so that a resumed run draws
 what an uninterrupted one does. Outside of training the numbers are always the same, on any backend,
-compiled or not, so that an evaluation can be repeated.
+compiled or not, and whatever rows stand beside a row, so that an evaluation can be repeated in
+other batches and on other replicas.
 """
 
 from collections.abc import Sequence
@@ -40,11 +41,16 @@ def _rank(mask: Any, drawn: Any) -> Any:
 
 
 def scattered(rows: Any, length: int, number: int) -> Any:
-    """Returns float32 (rows, length) in [0, 1) without chance, in whole numbers up to the end.
+    """Returns float32 (R, length) in [0, 1) without chance, in whole numbers up to the end.
 
     Random numbers would not do: a seed gives others where a step is compiled (XLA) than where not.
+
+    Args:
+        rows: int32 (R,), below `PRIME`; rows of the same number get the same.
+        length: numbers of a row.
+        number: tells the draws of a call apart.
     """
-    place = ops.arange(rows, dtype="int32")[:, None] * length + ops.arange(length, dtype="int32")
+    place = rows[:, None] * length + ops.arange(length, dtype="int32")
     x = (place + 7919 * (number + 1)) % PRIME
     for _ in range(2):
         x = ((x * x % PRIME) * x + 12345) % PRIME
@@ -64,10 +70,14 @@ class RandomLayer(keras.layers.Layer):
         self.seed = seed
         self.generator = keras.random.SeedGenerator(seed)
 
-    def draw(self, shape: tuple, training: bool, number: int = 0) -> Any:
-        """Returns float32 (rows, length) in [0, 1); `number` tells the draws of a call apart."""
+    def draw(self, shape: tuple, training: bool, number: int = 0, rows: Any = None) -> Any:
+        """Returns float32 (R, length) in [0, 1); `number` tells the draws of a call apart.
+
+        Outside of training they are `scattered` by `rows`: the same in every row when None.
+        """
         if not training:
-            return scattered(*shape, number)
+            rows = ops.zeros(shape[:1], "int32") if rows is None else rows
+            return scattered(rows, shape[1], number)
         return keras.random.uniform(shape, seed=self.generator, dtype="float32")
 
     def get_config(self) -> dict:
@@ -125,10 +135,13 @@ class MaskTokens(RandomLayer):
         ordinary = mask
         for i in self.special:
             ordinary = ordinary & (ids != i)
-        chosen = choose(ordinary, self.rate, self.draw(shape, training))
-        kind = self.draw(shape, training, 1)
+        # Words stand at places of their own, so that each text hides others.
+        place = ops.arange(1, shape[1] + 1, dtype="int32")
+        text = ops.cast(ops.sum(ids * place % PRIME, axis=1), "int32") % PRIME
+        share, kind, other = (self.draw(shape, training, i, text) for i in range(3))
+        chosen = choose(ordinary, self.rate, share)
         others = self.vocabulary_size - len(self.special)
-        drawn = ops.cast(ops.floor(self.draw(shape, training, 2) * others), "int32")
+        drawn = ops.cast(ops.floor(other * others), "int32")
         drawn = ops.minimum(drawn, others - 1)
         for i in self.special:  # ascending: the n-th id that is not special
             drawn = drawn + ops.cast(drawn >= i, "int32")

@@ -9,7 +9,7 @@ import keras
 from mmkeras import alignment as alignment_family
 from mmkeras.core import Modality, checks
 from mmkeras.core.identifiers import nearest
-from mmkeras.heads import Head
+from mmkeras.heads import Head, MultiLabel, Regressor
 from mmkeras.heads.decision import deciding
 from mmkeras.models import levels
 from mmkeras.models.parts import Parts
@@ -186,6 +186,12 @@ def _check_heads(heads: Any, modalities: tuple[str, ...]) -> None:
             raise ValueError(
                 f"The objective {name!r} must be of a head of the model. Received: of={of!r}. "
                 f"{nearest(of, [n for n, h in heads.items() if not isinstance(h, Objective)])}"
+            )
+        if of is not None and isinstance(heads[of], Regressor | MultiLabel):
+            raise ValueError(
+                f"The objective {name!r} must be of a head whose classes exclude each other. "
+                f"Received: of={of!r}, a {type(heads[of]).__name__}. Name a mk.heads.Classifier, "
+                "or let the head learn what the teacher says as its truth."
             )
         if not callable(head) or isinstance(head, type):
             raise TypeError(

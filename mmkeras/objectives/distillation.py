@@ -14,6 +14,7 @@ from mmkeras.core import checks, register
 from mmkeras.layers.masking import masked_mean, zero_masked
 from mmkeras.objectives.base import Objective
 from mmkeras.objectives.joint_embedding import share_of
+from mmkeras.objectives.shares import mean
 
 
 def soft_targets(student: Any, teacher: Any, temperature: float = 1.0) -> Any:
@@ -55,11 +56,7 @@ class _Taught(Objective):
                 "mk.training.teach(dataset, teacher, ...) add it."
             )
         each, there = self.distances(outputs, y)
-        each = zero_masked(each, there)
-        if weights is not None:
-            each = each * zero_masked(ops.cast(weights, "float32"), there)
-        count = ops.maximum(ops.sum(ops.cast(there, "float32")), 1.0)
-        return self.weight * ops.sum(each) / count * share_of(rows, outputs)
+        return self.weight * mean(each, there, weights, None) * share_of(rows, outputs)
 
 
 @register
@@ -73,7 +70,7 @@ class SoftTargets(_Taught):
         model.fit(mk.training.teach(data.train(64), teacher, {"taught": "answer"}))
 
     Args:
-        of: name of the head.
+        of: name of the head; no `Regressor` and no `MultiLabel`, which have no softmax.
         temperature: above 0; the larger, the more the unlikely classes count.
         weight: of the loss.
 

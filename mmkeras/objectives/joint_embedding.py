@@ -60,6 +60,10 @@ class JointEmbedding(Objective):
             raise ValueError(
                 f"{loss!r} has the options {sorted(known)}. Received: {sorted(self.options)}."
             )
+        if self.options.get("components") is not None:
+            checks.whole("components", self.options["components"])
+        if "regularization" in self.options:
+            checks.real("regularization", self.options["regularization"], 1e-12)
 
     def build(self, input_shape: Mapping[str, Mapping[str, tuple]]) -> None:
         """Builds a projection per modality."""

@@ -141,6 +141,12 @@ class MaskedPatches(MaskedValues):
         parts.spec(m, "image")
         x, mask = parts.embedded(m)
         keep = max(1, int((1.0 - self.rate) * x.shape[1] + 0.5))
+        if keep >= x.shape[1]:
+            raise ValueError(
+                "A patch must be hidden, or there is nothing to predict. Received: rate="
+                f"{self.rate:g} of the {x.shape[1]} patches of {m!r}, which hides none. Raise "
+                "`rate`, or give the encoder a smaller `patch`."
+            )
         masking = KeepTokens(keep, seed=self.seed, name=f"{self.name}_masking")
         x, mask, hidden = masking(x, mask)
         targets = PatchTargets(parts.patch(m), self.normalize, name=f"{self.name}_targets")
@@ -191,6 +197,13 @@ class MaskedFrames(MaskedValues):
             span = self.frames * log_mel.hop
         hide = HideSpans(span, rate=self.rate, seed=self.seed, name=f"{self.name}_masking")
         seen, hidden = hide(mask)
+        spans = hidden.shape[1]
+        if not self.cross and max(1, int(self.rate * spans + 0.5)) >= spans:
+            raise ValueError(
+                "A span must be left to see, or nothing is known of what is hidden. Received: "
+                f"rate={self.rate:g} of the {spans} spans of {m!r}, which hides all. Lower `rate` "
+                "or `frames`, or let other modalities help with `cross=True`."
+            )
         targets = SpanTargets(self.frames, hidden.shape[1], name=f"{self.name}_targets")
         target, real = targets(target, real)
         encoded = parts.encode(m, value, seen)

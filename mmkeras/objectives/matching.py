@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from mmkeras.core import checks, register
-from mmkeras.layers.random_masks import RandomLayer
+from mmkeras.layers.random_masks import PRIME, RandomLayer
 from mmkeras.objectives.partition import MASKED
 from mmkeras.objectives.rows import RowObjective, summed
 
@@ -26,7 +26,8 @@ class Matching(RowObjective):
             "pairing": mk.objectives.Matching("match", modalities=("image", "text")),
         }
 
-    The negatives are of the replica's part of the batch (of the micro-batch), as in the paper.
+    The negatives are of the replica's part of the batch (of the micro-batch), as in the paper: as
+    with dropout, the numbers of several replicas or micro-batches are others than those of one.
 
     Args:
         embedded_by: name of the `Contrastive` objective, which must stand before this one.
@@ -131,7 +132,7 @@ class HardNegatives(RandomLayer):
         **kwargs: Any,
     ) -> None:
         """Stores the arguments."""
-        super().__init__(**kwargs)
+        super().__init__(**{"autocast": False, **kwargs})
         self.modalities = checks.modality_names(list(modalities))
         self.places = tuple(int(i) for i in places)
         self.temperature = checks.real("temperature", temperature, 1e-3)
@@ -148,9 +149,11 @@ class HardNegatives(RandomLayer):
         drawn = {}
         for number, (m, z) in enumerate(scores):
             own = vectors[1 - number]
-            same = ops.stop_gradient(ops.matmul(own, ops.transpose(own))) > 1 - 1e-6
+            gram = ops.stop_gradient(ops.matmul(own, ops.transpose(own)))
+            length = ops.diagonal(gram)  # 1 but for the rounding of the product
+            same = gram > ops.minimum(length[:, None], length[None, :]) - 1e-6
             allowed = others & ~same
-            u = self.draw((size, size), training, number)
+            u = self.draw((size, size), training, number, index % PRIME)
             noise = -ops.log(-ops.log(ops.clip(u, 1e-7, 1 - 1e-7)))  # Gumbel: argmax is a draw
             score = ops.where(allowed, z / self.temperature + noise, MASKED)
             drawn[m] = ops.argmax(score, axis=1), ops.any(allowed, axis=1)

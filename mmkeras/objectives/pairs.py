@@ -36,7 +36,7 @@ class Contrastive(Objective):
         scale: what the inverse temperature begins with; None takes 1 / 0.07 (CLIP), and 10 for
             "siglip", with a bias of -10 (SigLIP). "triplet" has none.
         max_scale: the scale never passes this (CLIP: 100).
-        learn_scale: whether the logarithm of the scale is trained.
+        learn_scale: whether the logarithm of the scale is trained; the bias always is.
         margin, negatives: of "triplet".
         hardness: of "hard_nce".
         tile: rows of the similarities that are held at a time; see `mk.objectives.info_nce`.
@@ -97,13 +97,13 @@ class Contrastive(Objective):
             layer.build((None, input_shape[m]["tokens"][-1]))
             self.projections[m] = layer
         if self.loss != "triplet":
-            self.log_scale = self._scalar("log_scale", math.log(self.scale))
+            self.log_scale = self._scalar("log_scale", math.log(self.scale), self.learn_scale)
         if self.loss == "siglip":
-            self.bias = self._scalar("bias", -10.0)
+            self.bias = self._scalar("bias", -10.0, True)
 
-    def _scalar(self, name: str, value: float) -> Any:
+    def _scalar(self, name: str, value: float, trainable: bool) -> Any:
         constant = keras.initializers.Constant(value)
-        return self.add_weight((), constant, "float32", trainable=self.learn_scale, name=name)
+        return self.add_weight((), constant, "float32", trainable=trainable, name=name)
 
     def call(self, encoded: Mapping[str, Mapping[str, Any]]) -> Any:
         """Returns the embeddings."""

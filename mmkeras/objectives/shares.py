@@ -43,5 +43,5 @@ def mean(each: Any, mask: Any, weights: Any, rows: Rows) -> Any:
     """The rows' part in the mean over the pairs that are there."""
     each = zero_masked(each, cut(mask, rows))
     if weights is not None:
-        each = each * cut(ops.cast(weights, "float32"), rows)
+        each = each * cut(zero_masked(ops.cast(weights, "float32"), mask), rows)
     return ops.sum(each) / ops.maximum(ops.sum(ops.cast(mask, "float32")), 1.0)

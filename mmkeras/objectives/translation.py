@@ -10,6 +10,7 @@ from mmkeras.core import checks, register
 from mmkeras.layers.masking import masked_mean
 from mmkeras.objectives.base import Objective
 from mmkeras.objectives.joint_embedding import share_of
+from mmkeras.objectives.shares import mean
 
 ABSENT = -1.0
 
@@ -94,12 +95,9 @@ class Translation(Objective):
         rows: tuple[Any, int] | None = None,
     ) -> Any:
         """Returns the mean over the samples that have both; see `Objective`."""
-        there = outputs[:, 0] >= 0.0
-        each = ops.where(there, outputs[:, 0] + self.cycle * outputs[:, 1], 0.0)
-        if weights is not None:
-            each = each * ops.where(there, ops.cast(weights, "float32"), 0.0)
-        count = ops.maximum(ops.sum(ops.cast(there, "float32")), 1.0)
-        return ops.sum(each) / count * share_of(rows, outputs)
+        there = outputs[:, 0] != ABSENT
+        each = outputs[:, 0] + self.cycle * outputs[:, 1]
+        return mean(each, there, weights, None) * share_of(rows, outputs)
 
     def compute_output_spec(self, encoded: Mapping[str, Mapping[str, Any]]) -> Any:
         """(B, 2) float32."""

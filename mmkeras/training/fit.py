@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from mmkeras.training import jit, labels, options, resume, workers
+from mmkeras.training import jit, options, resume, workers
 from mmkeras.training.nonfinite import NonFiniteGuard
 from mmkeras.training.profiling import Profile
 
@@ -128,7 +128,7 @@ class Fit:
         elif (self.steps or 0) * self.epochs < jit.MIN_STEPS:
             chosen, why = False, f"the run has fewer than {jit.MIN_STEPS} steps: not measured"
         else:
-            batch = labels.weighted(batch, len(tf.nest.flatten(batch)[0]), model._with_loss())[0]
+            batch = model._weighted(batch, len(tf.nest.flatten(batch)[0]))[0]
             chosen, why = jit.choose(strategy, model.non_trainable_variables, ways, batch)
             chosen = bool(workers.agree(strategy, [0, int(chosen)]))  # XLA only where all want it
         if self.given.get("verbose", "auto") != 0:

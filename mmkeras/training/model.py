@@ -9,6 +9,8 @@ made dense, summed over replicas, clipped, applied. One replica equals two to fl
 
 import inspect
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -114,6 +116,7 @@ class Model(keras.Model):
             **kwargs,
         )
         self._mm_joint = batch_losses.BatchLosses(self, alone=not loss)
+        self._mm_total = labels.Total(self, loss, kwargs.get("loss_weights"))
         private.leave_reduced(self.optimizer)
         self._mm_options = {
             "jit": jit,
@@ -195,7 +198,7 @@ class Model(keras.Model):
     def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Evaluates as `keras.Model.evaluate`; several workers share every batch."""
         x, steps = workers.share(self.distribute_strategy, x, kwargs.get("steps"))
-        with self._mm_balance.evaluating():
+        with self._evaluating():
             return super().evaluate(x, *args, **(kwargs | ({"steps": steps} if steps else {})))
 
     @private.without_autotuning()
@@ -211,7 +214,7 @@ class Model(keras.Model):
     def _reduced_gradient(self, data: Any) -> tuple:
         """Losses, predictions, reduced and clipped gradients, and if guarded: all is finite."""
         batch, rows = step.without_empty(keras.utils.unpack_x_y_sample_weight(data))
-        batch, factors = labels.weighted(batch, rows, self._with_loss())
+        batch, factors = self._weighted(batch, rows)
         keys = self._mm_joint.keys(batch[0], rows, self._mm_options["accumulate_steps"])
         losses, predictions, gradients = self._accumulated_gradient(batch, rows, keys)
         context = tf.distribute.get_replica_context()
@@ -237,7 +240,7 @@ class Model(keras.Model):
     def test_step(self, data: Any) -> dict:
         """One evaluation step on one replica's part of the batch."""
         batch, rows = step.without_empty(keras.utils.unpack_x_y_sample_weight(data))
-        (x, y, weights), factors = labels.weighted(batch, rows, self._with_loss())
+        (x, y, weights), factors = self._weighted(batch, rows)
         with batch_truth(y, weights):
             predictions, said = self._mm_balance.forward(x, training=False)
         with private.head_losses(self) as heads:
@@ -246,6 +249,11 @@ class Model(keras.Model):
         joint = self._mm_joint.evaluated(predictions, y, weights, rows)
         losses = tf.stack([self._mm_joint.total(loss, joint), *heads, *joint, *figures])
         losses = self._of_labelled(losses, factors)
+        if factors:
+            rest = sum([*joint, *self.losses], tf.zeros([]))
+            whole = losses[0] * tf.distribute.get_strategy().num_replicas_in_sync
+            masks = labels.split(keras.utils.unpack_x_y_sample_weight(data)[1], factors)[1]
+            self._mm_total.update(whole, rest, rows, factors, masks)
         return self._score(*keras.utils.unpack_x_y_sample_weight(data), losses, predictions)
 
     def predict_step(self, data: Any) -> Any:
@@ -255,7 +263,15 @@ class Model(keras.Model):
 
     def get_metrics_result(self) -> dict:
         """Losses and metrics so far, by name."""
-        return self._mm_balance.shown(super().get_metrics_result())
+        return self._mm_balance.shown(self._mm_total.shown(super().get_metrics_result()))
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        with self._mm_balance.evaluating():
+            try:
+                yield
+            finally:
+                self._mm_total.reset()
 
     def _score(self, x: Any, y: Any, weights: Any, losses: Any, predictions: Any) -> dict:
         """Updates losses and metrics; a replica without a row counts for nothing."""
@@ -275,6 +291,9 @@ class Model(keras.Model):
         y, predictions, weights = labels.without(y, predictions, weights, self._with_loss())
         y = self._mm_joint.with_truth(y, predictions)
         return self.compute_metrics(x, y, predictions, sample_weight=weights)
+
+    def _weighted(self, batch: tuple, rows: Any) -> tuple:
+        return labels.weighted(batch, rows, self._with_loss(), list(self._mm_joint.layers))
 
     def _with_loss(self) -> list[str]:
         """Names of the outputs whose truth may be missing in some rows: all but objectives."""
@@ -449,7 +468,7 @@ class Model(keras.Model):
     ) -> Any:
         """Loss and metrics of a (global) batch."""
         self.reset_metrics()
-        with self._mm_balance.evaluating():
+        with self._evaluating():
             return self._on_batch(self.make_test_function, (x, y, sample_weight), return_dict)
 
     def _on_batch(self, make: Any, batch: tuple, return_dict: bool) -> Any:

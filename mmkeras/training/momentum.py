@@ -40,6 +40,7 @@ class Momentum:
         self.queue = made(shape, "queue")
         layer.built = True
         private.attach(model, f"_mm_{layer.name}", layer)
+        self.begin()
 
     def begin(self) -> None:
         """Makes the copy equal to the model."""

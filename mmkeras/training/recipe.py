@@ -7,7 +7,7 @@ import keras
 
 from mmkeras.core import checks
 from mmkeras.core.identifiers import nearest
-from mmkeras.training import optimizers
+from mmkeras.training import multitask, optimizers
 
 RECIPE = {"epochs": 10, "batch": 64, "rate": 1e-3, "weight_decay": 1e-2, "clip_norm": 1.0}
 """Epochs, rows per batch, highest learning rate, decay of all weights, largest gradient norm."""
@@ -55,13 +55,16 @@ def train(
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, steps, warmup_target=recipe["rate"], warmup_steps=steps // 20
     )
+    tasks = recipe.get("tasks")
+    tasks = tasks if tasks is None else multitask.tasks(tasks)
+    learnt = isinstance(tasks, multitask.Uncertainty)
     optimizer = optimizers.optimizer(
         "adamw",
         schedule,
         weight_decay=recipe["weight_decay"],
-        no_decay=("tasks/log_variance",) if recipe.get("tasks") == "uncertainty" else (),
+        no_decay=("tasks/log_variance",) if learnt else (),
         ema=recipe.get("ema"),
     )
-    options = {"jit": recipe.get("jit", "auto"), "tasks": recipe.get("tasks")}
+    options = {"jit": recipe.get("jit", "auto"), "tasks": tasks}
     model.compile(optimizer, clip_norm=recipe["clip_norm"], **options)
     return model.fit(dataset, epochs=recipe["epochs"], **kwargs)

@@ -43,6 +43,19 @@ def test_cross_retrieval_is_both_directions_of_what_is_there(trained):
         assert labelled[a, b] == pytest.approx(expected)
     assert labelled["image", "text"]["queries"] == 13
     assert labelled["text", "image"]["candidates"] == 13
+    known = np.arange(16) % 3 > 0
+    batches = [
+        (
+            {name: value[i : i + 8] for name, value in x.items()},
+            {"match": y["match"][i : i + 8], "match_mask": known[i : i + 8]},
+        )
+        for x, y in data.valid(16)
+        for i in (0, 8)
+    ]
+    own = np.where(known, data.splits["valid"].truth["match"], 100 + np.arange(16))  # alone
+    expected = retrieval(held["image"], held["text"], labels=own, ks=(1,))
+    found = cross_retrieval(model, batches, target="match", ks=(1,))
+    assert found["image", "text"] == pytest.approx(expected)
 
 
 def test_wrong_input(trained):

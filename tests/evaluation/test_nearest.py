@@ -34,6 +34,13 @@ def test_all_libraries_find_the_largest_products(library):
     ]
 
 
+def test_many_queries_are_searched_in_parts(monkeypatch):
+    whole = nearest(CANDIDATES)(QUERIES, 4)
+    monkeypatch.setattr(sys.modules["mmkeras.evaluation.nearest"], "CHUNK", 2)
+    for one, other in zip(whole, nearest(CANDIDATES)(QUERIES, 4), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
 def test_raw_items_find_their_like(trained):
     model, data, part = trained
     index = nearest(embeddings(model, data.valid(16))["image"])

@@ -20,10 +20,10 @@ def test_described_is_the_mean_of_the_sentences(trained):
     mean = each.mean(axis=1)
     expected = mean / np.linalg.norm(mean, axis=1, keepdims=True)
     np.testing.assert_allclose(vectors, expected, rtol=1e-5)
-    several = {"warm": ("red", ""), "other": ("green", "blue")}
+    several = {"warm": ("red", "", "zxqv"), "other": ("green", "blue")}
     warm, other = described(model, data.modalities, several)
     red, green, blue = described(model, data.modalities, list(COLORS))
-    np.testing.assert_allclose(warm, red, rtol=1e-5)  # the empty wording has no word
+    np.testing.assert_allclose(warm, red, rtol=1e-5)  # the others have no known word
     np.testing.assert_allclose(other, (green + blue) / np.linalg.norm(green + blue), rtol=1e-4)
 
 
@@ -68,6 +68,18 @@ def test_accuracy_counts_what_is_there_and_rewards_no_ties(trained):
     assert accuracy(zero, batches(x), "match", k=2) == 0.0
 
 
+def test_accuracy_counts_no_sample_without_a_label_and_no_nan(trained):
+    model, data, _ = trained
+    zero = zero_shot(model, data.modalities, list(COLORS), head="match")
+    x, truth = next(iter(data.valid(16)))[0], data.splits["valid"].truth["match"]
+    known = np.arange(16) >= 3
+    y = {"match": np.where(known & (np.arange(16) != 9), truth, (truth + 1) % 3)}
+    batch = (x, {**y, "match_mask": known}, np.ones(16, "float32"))
+    assert accuracy(zero, [batch], "match") == 12 / 13
+    zero.get_layer("match").set_weights([np.full((8, 3), np.nan), np.zeros(3)])
+    assert accuracy(zero, [batch], "match", k=2) == 0.0
+
+
 def test_wrong_input(trained):
     model, data, _ = trained
     with pytest.raises(ValueError, match="Unknown modality 'words'"):
@@ -76,5 +88,7 @@ def test_wrong_input(trained):
         described(model, data.modalities, ["red"], ["a picture"])
     with pytest.raises(ValueError, match=r"Received none for \[''\]"):
         described(model, data.modalities, ["red", ""])
+    with pytest.raises(ValueError, match=r"Received none for \['zxqv'\]"):
+        described(model, data.modalities, ["red", "zxqv"])
     with pytest.raises(ValueError, match=r"embeds the texts \[\]. Name"):
         described(model, {"image": data.modalities["image"]}, ["red"])

@@ -61,7 +61,7 @@ def test_draws_differ_in_training_and_are_the_same_outside_of_it(rng):
 
 
 def test_what_stands_for_chance_in_an_evaluation_is_spread_evenly():
-    u = np.stack([np.asarray(scattered(256, 64, number)) for number in range(3)])
+    u = np.stack([np.asarray(scattered(np.arange(256), 64, number)) for number in range(3)])
     assert u.min() >= 0 and u.max() < 1 and len(np.unique(u[0])) == 256 * 64
     assert np.histogram(u, 16, (0, 1))[0] == pytest.approx(np.full(16, 3072), rel=0.1)
     parts = (u[0], u[1], u[2], np.roll(u[0], 1, axis=0), np.roll(u[0], 1, axis=1))
@@ -69,6 +69,20 @@ def test_what_stands_for_chance_in_an_evaluation_is_spread_evenly():
     assert np.abs(correlation - np.eye(5)).max() < 0.03
     first = np.argsort(u[0], axis=1)[:, :16]  # who would be kept of 64 patches, in each of 256 rows
     assert np.bincount(first.ravel(), minlength=64) == pytest.approx(np.full(64, 64), abs=30)
+
+
+def test_outside_of_training_a_row_is_drawn_as_by_itself(rng):
+    ids, mask = (part[:9] for part in texts(rng))
+    tokens = rng.standard_normal((9, LENGTH, 3)).astype("float32")
+    words, patches, spans = MaskTokens(WORDS, 3), KeepTokens(7), HideSpans(4)
+
+    def drawn(part):
+        found = words(ids[part], mask[part]), patches(tokens[part], mask[part]), spans(mask[part])
+        return [np.asarray(array) for arrays in found for array in arrays]
+
+    whole, parts = drawn(slice(9)), [drawn(slice(0, 4)), drawn(slice(4, 9))]
+    for array, *halves in zip(whole, *parts, strict=True):
+        np.testing.assert_array_equal(np.concatenate(halves), array)
 
 
 def test_a_fixed_number_of_patches_is_kept_each_as_likely(rng):

@@ -120,6 +120,16 @@ def test_translation_is_of_the_pooled_tokens():
     )
 
 
+def test_a_translation_that_is_not_a_number_is_no_absent_row():
+    layer = MAKES["translation"]()
+    outputs = np.array([[1.0, 2.0], [-1.0, -1.0], [3.0, 0.0]], "float32")
+    weights = np.array([1.0, np.nan, 2.0], "float32")
+    assert float(layer.batch_loss(outputs)) == pytest.approx((2.0 + 3.0) / 2)
+    assert float(layer.batch_loss(outputs, None, weights)) == pytest.approx((2.0 + 6.0) / 2)
+    outputs[0] = np.nan
+    assert np.isnan(float(layer.batch_loss(outputs)))
+
+
 def test_an_absent_modality_in_every_row_is_no_loss():
     x, y, taught = batch()
     x["a_mask"][:] = False
@@ -188,6 +198,14 @@ def test_config_round_trip(name):
     [
         (lambda: JointEmbedding(4, "vic"), "`loss`.*'vic'"),
         (lambda: JointEmbedding(4, "cca", options={"alpha": 1}), "'cca' has the options.*'alpha'"),
+        (
+            lambda: JointEmbedding(4, "cca", options={"components": 0}),
+            "`components` must be a whole number of at least 1",
+        ),
+        (
+            lambda: JointEmbedding(4, "cca", options={"regularization": 0}),
+            "`regularization` must lie between 1e-12",
+        ),
         (lambda: Translation("a", "b", cycle=-1.0), "`cycle` must lie between 0"),
         (lambda: SoftTargets("kind", 0.0), "`temperature` must lie between 0.001"),
         (lambda: FeatureTargets("a", 0), "`dim` must be a whole number"),
@@ -209,3 +227,6 @@ def test_what_does_not_fit_the_model_is_refused():
         mk.assemble(specs(), heads={"extra": FeatureTargets("c", 4)})
     with pytest.raises(ValueError, match="must be of a head of the model. Received: of='kin'"):
         mk.assemble(specs(), heads={"kind": kind, "extra": SoftTargets("kin")})
+    for other in (mk.heads.Regressor(), mk.heads.MultiLabel(("p", "q"))):
+        with pytest.raises(ValueError, match="exclude each other. Received: of='kind', a "):
+            mk.assemble(specs(), heads={"kind": other, "extra": SoftTargets("kind")})

@@ -252,6 +252,13 @@ def test_wrong_parts():
         mk.assemble(SPECS, ENCODERS, pooled, {"head": MaskedText("text", cross=True)})
 
 
+def test_something_is_hidden_and_something_is_seen():
+    with pytest.raises(ValueError, match="rate=0.05 of the 6 patches of 'image', which hides none"):
+        mk.assemble(SPECS, ENCODERS, FUSION, {"head": MaskedPatches("image", rate=0.05)})
+    with pytest.raises(ValueError, match="rate=0.5 of the 1 spans of 'track', which hides all"):
+        mk.assemble(SPECS, ENCODERS, FUSION, {"head": MaskedFrames("track", frames=10)})
+
+
 @pytest.mark.parametrize("head", heads().values(), ids=heads())
 def test_config_round_trip(head):
     config = head.get_config()

@@ -53,6 +53,18 @@ def test_negatives_are_drawn_by_how_near_they_are(rng):
             assert not counted[i][p == 0].any()
 
 
+def test_a_sentence_that_stands_twice_is_no_negative_in_mixed_precision(rng):
+    e = vectors(rng, rows=64, dim=33)
+    e[:, 1] = e[np.arange(64) % 2, 1]
+    e[2] = e[0]
+    layer = HardNegatives(("a", "b"), (0, 1), seed=0, dtype="mixed_bfloat16")
+    index = np.arange(64, dtype="float32")[:, None, None]
+    encoded = {m: {"tokens": index, "mask": np.ones((64, 1), bool)} for m in ("a", "b")}
+    pairs, valid = contract.as_numpy(layer(*contract.tensors((e, encoded)), training=True))
+    drawn = pairs["b"]["tokens"][:, 0, 0].astype(int).reshape(3, 64)[1]
+    assert valid.all() and (drawn % 2 != np.arange(64) % 2).all()
+
+
 def test_pairs_are_judged_by_binary_cross_entropy(rng):
     layer = Matching("match", modalities=("a", "b"), name="pairing")
     pooled = rng.standard_normal((9, 4)).astype("float32")
@@ -122,6 +134,21 @@ def test_a_batch_of_one_pair_has_no_negative():
     x = {key: value[:1] for key, value in batch().items()}
     out = model.predict_on_batch(x)["pairing"]
     assert out[0, 1] == 1 and np.isfinite(out).all()
+
+
+def test_pairs_that_are_all_the_same_have_no_negative():
+    model, x = albef(), batch()
+    x = {key: np.repeat(value[:1], 4, axis=0) for key, value in x.items()}
+    out = model.predict_on_batch(x)["pairing"]
+    assert out[:, 1].tolist() == [1] * 4 and np.isfinite(out).all()
+
+
+def test_a_modality_that_is_absent_in_every_row_has_no_pair():
+    model, x = albef(), batch()
+    x = {**x, "image_mask": np.zeros_like(x["image_mask"])}
+    out = model.predict_on_batch(x)["pairing"]
+    assert not out.any()
+    assert float(model.get_layer("pairing").batch_loss(out)) == 0.0
 
 
 def test_what_matching_needs():

@@ -59,6 +59,15 @@ def test_every_weight_learns_and_the_scale_stays_below_its_clamp(loss):
         assert float(model.get_layer("match").inverse_temperature()) <= 8.0011
 
 
+def test_a_scale_that_is_not_learnt_stays_and_the_bias_learns():
+    model = mk.assemble(specs(), heads={"match": Contrastive(4, "siglip", learn_scale=False)})
+    model.compile(keras.optimizers.SGD(0.5), jit=False)
+    model.train_on_batch(batch(), {})
+    layer = model.get_layer("match")
+    assert float(layer.inverse_temperature()) == pytest.approx(10.0, rel=1e-6)
+    assert float(layer.bias) != -10.0
+
+
 def test_an_absent_modality_in_every_row_is_no_loss():
     model = mk.assemble(specs(), heads={"match": Contrastive(4)})
     model.compile("sgd", jit=False)

@@ -106,8 +106,27 @@ def test_epoch_means_count_every_labelled_row_once():
     logs = model.evaluate(tf.data.Dataset.from_tensor_slices((x, y)).batch(5), return_dict=True)
     whole = model.test_on_batch(x, y, return_dict=True)
     for name, value in whole.items():
-        if name != "loss":  # of what is minimised, batch by batch
-            assert logs[name] == pytest.approx(value, rel=1e-5), name
+        assert logs[name] == pytest.approx(value, rel=1e-5), name
+    assert logs["loss"] == pytest.approx(sum(logs[f"{h}_loss"] for h in HEADS), rel=1e-5)
+
+
+@pytest.mark.parametrize("heads", [("kind", "size"), ("kind",)])
+def test_the_loss_of_an_evaluation_is_that_of_the_heads_and_the_rest(heads):
+    x, y = batch()
+    y = {name: y[name] for head in heads for name in (head, f"{head}_mask")}
+    weights = {"kind": 0.5, "size": 3.0} if len(heads) > 1 else None
+    model = build(heads, loss_weights=weights)
+    encoder = next(layer for layer in model.layers if layer.name == "a")
+    encoder.add_weight((), "ones", name="extra", regularizer=lambda w: 7.0 + 0.0 * w)
+    rows = tf.data.Dataset.from_tensor_slices((x, y)).batch(5)
+    validation = model.fit(rows, validation_data=rows, epochs=1, verbose=0).history["val_loss"][0]
+    logs = model.evaluate(rows, return_dict=True, verbose=0)
+    assert logs["loss"] == pytest.approx(validation, rel=1e-6)
+    whole = model.test_on_batch(x, y, return_dict=True)
+    assert logs["loss"] == pytest.approx(whole["loss"], rel=1e-5) and whole["loss"] > 7.0
+    plain = {name: value for name, value in y.items() if not name.endswith("_mask")}
+    told = model.evaluate(tf.data.Dataset.from_tensors((x, plain)), return_dict=True, verbose=0)
+    assert told["loss"] == pytest.approx(model.test_on_batch(x, plain)[0], rel=1e-6)
 
 
 def test_user_weights_and_class_weights_go_together_with_masks():
@@ -123,12 +142,42 @@ def test_user_weights_and_class_weights_go_together_with_masks():
     assert history["kind_loss"][0] == pytest.approx(one["kind_loss"], rel=1e-5)
 
 
-def test_jit_is_measured_on_batches_with_masks(monkeypatch, capfd):
+@pytest.mark.parametrize("plain", [False, True])
+def test_weights_of_an_objective_stay_beside_a_head_with_a_mask(plain):
+    specs = {"a": SPECS["a"], "b": SPECS["a"]}
+    heads = {"match": mk.objectives.Contrastive(4), "kind": HEADS["kind"]()}
+    model = mk.assemble(specs, heads=heads)
+    model.compile("sgd", jit=False)
+    x, y = batch()
+    x |= {"b": x["a"][::-1].copy(), "b_mask": x["a_mask"]}
+    y = {name: y[name] for name in ("kind", "kind_mask")}
+    weights = np.where(np.arange(ROWS) < 5, 3.0, 0.5).astype("float32")
+    given = weights if plain else {"match": weights, "kind": weights}
+    found = model.test_on_batch(x, y, given, return_dict=True)["match_loss"]
+    outputs = model.predict_on_batch(x)["match"]
+    expected = float(model.get_layer("match").batch_loss(outputs, None, weights))
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_output_without_a_loss_may_stand_beside_a_head_with_a_mask():
+    x, y = batch()
+    y = {name: y[name] for name in ("kind", "kind_mask")}
+    loss = {"kind": "sparse_categorical_crossentropy", "size": None}
+    model = build(("kind", "size"), loss=loss)
+    there = y["kind_mask"]
+    alone = build(("kind", "size"), loss=loss)
+    expected = alone.test_on_batch(
+        {name: value[there] for name, value in x.items()}, {"kind": y["kind"][there]}
+    )
+    assert model.test_on_batch(x, y) == pytest.approx(expected, rel=1e-5)
+
+
+def test_jit_is_measured_on_batches_with_masks_in_the_scope_too(monkeypatch, capfd):
     monkeypatch.setattr("mmkeras.training.jit.MIN_STEPS", 1)
-    model = build(("kind",), jit="auto")
     x, y = batch()
     rows = tf.data.Dataset.from_tensors((x, {n: y[n] for n in ("kind", "kind_mask")}))
-    model.fit(rows, verbose=2)
+    with tf.distribute.MirroredStrategy(["cpu:0"]).scope():
+        build(("kind",), jit="auto").fit(rows, verbose=2)
     assert "forward and backward take" in capfd.readouterr().err
 
 

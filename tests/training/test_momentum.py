@@ -86,6 +86,16 @@ def test_six_steps_are_those_of_a_second_model_that_follows():
     assert not any("momentum" in v.path for v in model.trainable_variables)
 
 
+def test_compiled_again_with_a_used_optimizer_the_copy_is_the_model():
+    model = model_of()
+    model.train_on_batch(batch_of(0), {})
+    model.compile(model.optimizer, jit=False)
+    model.make_train_function()
+    copies, _ = held(model)
+    for variable in model.trainable_variables:
+        np.testing.assert_array_equal(copies[variable.path], variable.numpy())
+
+
 @pytest.mark.parametrize("options", [{"jit": True}, {"accumulate_steps": 3}])
 def test_xla_and_micro_batches_change_nothing(options):
     models = [model_of(), model_of(**options)]

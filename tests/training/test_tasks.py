@@ -1,6 +1,7 @@
 """Ways to weigh tasks: formulas, what a step does, replicas, resume, files, TensorBoard, errors."""
 
 import json
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import mmkeras as mk
+from mmkeras.training import optimizers, recipe
 from mmkeras.training.multitask.averaging import averaged
 from mmkeras.training.multitask.gradnorm import FLOOR, stepped
 from mmkeras.training.multitask.pcgrad import projected
@@ -356,3 +358,26 @@ def test_what_does_not_fit_the_model_is_refused():
         build("dwa", balance="probe")
     with pytest.raises(ValueError, match="which must be above 0. Received: {'kind': 0.0"):
         build("gradnorm", loss_weights={"kind": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("way", "kept"),
+    [
+        ("uncertainty", ("tasks/log_variance",)),
+        (mk.training.tasks("uncertainty"), ("tasks/log_variance",)),
+        ("gradnorm", ()),
+        (None, ()),
+    ],
+)
+def test_a_recipe_does_not_decay_learnt_variances(monkeypatch, way, kept):
+    asked = []
+
+    def made(*args, no_decay, **kwargs):
+        asked.append(no_decay)
+        raise InterruptedError
+
+    monkeypatch.setattr(optimizers, "optimizer", made)
+    data = SimpleNamespace(train=lambda rows: SimpleNamespace(steps=3))
+    with pytest.raises(InterruptedError):
+        recipe.train(None, data, {"tasks": way})
+    assert asked == [kept]
