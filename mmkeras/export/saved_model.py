@@ -43,7 +43,8 @@ def saved_model(
     tells which, the modalities in declared order. What counts as unreadable is what
     `mk.data.table(on_bad="mask")` masks (`mmkeras.data.tolerant`).
 
-    Outputs: every head under its name, as the Keras model returns it, and
+    Outputs: every head under its name, as the Keras model returns it, a contrastive objective's
+    embeddings likewise (what other objectives return is for a training), and
 
         <head>_scores      (B, K) probabilities: softmax of a Classifier, sigmoid of a MultiLabel
         <head>_label       string (B,), the likeliest class of a Classifier
@@ -78,8 +79,8 @@ def saved_model(
         The folder.
 
     Raises:
-        ValueError: the folder exists, the model's inputs are not those of the modalities, or it
-            has no such signature.
+        ValueError: the folder exists, the model's inputs are not those of the modalities, it has
+            no such signature, or no output that can be served.
     """
     path = Path(path)
     checks.whole("top_k", top_k)

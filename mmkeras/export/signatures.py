@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from mmkeras.core import Modality
-from mmkeras.export.answers import answers
+from mmkeras.export.answers import answers, served
 from mmkeras.export.embed import embedder
 from mmkeras.export.explain import explainer
 from mmkeras.export.inputs import Input, decoded_inputs, raw_inputs, read, repeated
@@ -27,6 +27,7 @@ def signatures(
 
     See `mmkeras.export.saved_model`.
     """
+    model = served(model)
 
     @tf.function(autograph=False, jit_compile=jit or None)
     def predict(x: dict) -> dict:

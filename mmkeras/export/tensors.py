@@ -19,13 +19,15 @@ from keras import ops
 
 from mmkeras.core import Modality, files, to_json
 from mmkeras.export import to_onnx, to_tflite
+from mmkeras.export.answers import served
 from mmkeras.heads import Classifier, MultiLabel, head_of
 
 _RUN = {".onnx": to_onnx.run, ".tflite": to_tflite.run}
 
 
 def scored(model: keras.Model) -> keras.Model:
-    """Returns the model with the scores of its heads among the outputs."""
+    """Returns the model with the scores of its heads among the outputs, and no losses."""
+    model = served(model)
     outputs = dict(model.output)
     for name, value in model.output.items():
         head = head_of(model, name)
@@ -93,7 +95,7 @@ def check_tensors(
         path: the `.onnx` or `.tflite` file.
         x: a batch of decoded tensors, such as `data.batches(...)` yields.
     """
-    expected = model.predict_on_batch(x)
+    expected = served(model).predict_on_batch(x)
     answered = run_tensors(path, x)
     return {name: float(np.max(np.abs(answered[name] - v))) for name, v in expected.items()}
 
@@ -123,6 +125,6 @@ def _check_ending(path: Any, endings: tuple[str, ...]) -> None:
 
 
 def _about(model: keras.Model, modalities: Mapping[str, Modality]) -> dict:
-    heads = {name: head_of(model, name) for name in model.output_names}
+    heads = {name: head_of(model, name) for name in served(model).output_names}
     classes = {n: list(head.classes) for n, head in heads.items() if hasattr(head, "classes")}
     return {**json.loads(to_json(modalities)), "classes": classes}

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import mmkeras as mk
+from tests.objectives import inputs
 from tests.session_loader import Loaded, ask
 
 SPECS = {"left": mk.Vector(size=3), "right": mk.Vector(size=2)}
@@ -146,3 +147,48 @@ def test_what_is_in_a_folder(late, tmp_path):
     assert "signature embed" in shown and "ops beyond TensorFlow" in shown
     with pytest.raises(ValueError, match="a folder with a saved_model.pb"):
         mk.export.inspect(tmp_path)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_objectives_that_run_the_fusion_leave_embeddings_and_answers_alone(labelled, late, tmp_path):
+    _, data, _ = late
+    heads = {"match": mk.objectives.Contrastive(4), "pairing": mk.objectives.Matching("match")}
+    if labelled:
+        heads["kind"] = mk.heads.Classifier(data.targets["kind"].classes)
+    keras.utils.set_random_seed(0)
+    model = mk.assemble(data.modalities, fusion="concatenation", heads=heads, hidden_dim=8)
+    path = mk.export.saved_model(model, data.modalities, tmp_path / "1")
+    x, _ = next(iter(data.batches("train", 12)))
+    with Loaded(path) as exported:
+        found = exported.ask(data.raw("train", range(12)), "embed")
+        answered = exported.ask(data.raw("train", range(12)))
+    assert {"left", "right", "match", "bad_input"} == set(found) - {"fused"}
+    for name in data.modalities:
+        encoder = next(
+            layer
+            for layer in model.layers
+            if isinstance(layer, keras.Model) and set(layer.input) >= {name}
+        )
+        made = encoder.predict_on_batch({k: x[k] for k in (name, f"{name}_mask")})
+        mask = made["mask"][:, :, None]
+        mean = np.where(mask, made["tokens"], 0).sum(axis=1) / np.maximum(mask.sum(axis=1), 1)
+        np.testing.assert_allclose(found[name], mean, atol=5e-6)
+    expected = model.predict_on_batch(x)
+    np.testing.assert_allclose(answered["match"], expected["match"], atol=5e-6)
+    assert set(mk.export.about(path)["heads"]) == set(heads) - {"pairing"}
+    assert "pairing" not in answered, "it depends on the other rows"
+    assert ("fused" in found) == labelled
+    if labelled:
+        head = next(layer for layer in model.layers if layer.name == "kind")
+        logits = found["fused"] @ head.dense.kernel.numpy() + head.dense.bias.numpy()
+        np.testing.assert_allclose(logits, expected["kind"], atol=5e-6)
+        difference = mk.export.diff(path, path, data)["heads"]
+        assert set(difference) == {"match", "kind"}
+
+
+def test_a_model_of_losses_alone_has_nothing_to_serve(tmp_path):
+    specs, heads = {"image": inputs.SPECS["image"]}, {"patches": mk.objectives.MaskedPatches("image")}
+    model = mk.assemble(specs, {"image": inputs.ENCODERS["image"]}, heads=heads, hidden_dim=8)
+    with pytest.raises(ValueError, match=r"a head or a contrastive objective.*\['patches'\]"):
+        mk.export.saved_model(model, specs, tmp_path / "1")
+    assert not list(tmp_path.iterdir())
