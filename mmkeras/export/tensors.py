@@ -2,8 +2,8 @@
 
 Neither decodes pictures, sounds or text: the inputs are those of the Keras model, the value and
 the mask of each modality, and the client decodes (`mk.data.decoder`). The outputs are those of the
-heads, with `<head>_scores` (softmax or sigmoid). A JSON file of the same name holds the modalities
-and the classes.
+heads, with `<head>_scores` (softmax or sigmoid). The modalities and the classes stand in a JSON
+file beside it, `vqa.onnx.json` of `vqa.onnx`.
 """
 
 import json
@@ -44,7 +44,7 @@ def onnx(model: keras.Model, modalities: Mapping[str, Modality], path: str | os.
     Args:
         model: what `assemble` returned, in float32.
         modalities: the adapted specs (`data.modalities`).
-        path: a new file, `NAME.onnx`; `NAME.json` is written beside it.
+        path: a new file, `NAME.onnx`; `NAME.onnx.json` is written beside it.
 
     Raises:
         ImportError: mmkeras[onnx] is not installed.
@@ -64,7 +64,7 @@ def tflite(model: keras.Model, modalities: Mapping[str, Modality], path: str | o
     Args:
         model: what `assemble` returned, in float32.
         modalities: the adapted specs (`data.modalities`).
-        path: a new file, `NAME.tflite`; `NAME.json` is written beside it.
+        path: a new file, `NAME.tflite`; `NAME.tflite.json` is written beside it.
 
     Raises:
         ValueError: the file exists or has another ending, or something does not convert.
@@ -107,13 +107,15 @@ def _publishing(
     """Yields a temporary name; renames it when all went well."""
     _check_ending(path, (ending,))
     path = Path(path)
-    if path.exists():
-        raise ValueError(f"An export never overwrites a file. Received: {str(path)!r} exists.")
+    beside = path.with_name(f"{path.name}.json")
+    for file in (path, beside):
+        if file.exists():
+            raise ValueError(f"An export never overwrites a file. Received: {str(file)!r} exists.")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         yield str(temporary)
-        files.write_json(path.with_suffix(".json"), _about(model, modalities))
+        files.write_json(beside, _about(model, modalities))
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
