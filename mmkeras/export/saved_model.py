@@ -52,8 +52,9 @@ def saved_model(
         <head>_top_labels  string (B, k) and <head>_top_scores (B, k): the k likeliest, in order
 
     Further signatures:
-        decoded: the same outputs without `bad_input`, of decoded tensors `<modality>` and masks
-            `<modality>_mask`, for clients that decode by themselves.
+        decoded: the same outputs, of decoded tensors `<modality>` and masks `<modality>_mask`, for
+            clients that decode by themselves. A row with ids beyond the vocabulary, NaN or infinity
+            where the mask is true is a `bad_input`.
         embed: raw inputs -> embeddings by modality and fused, and `bad_input`; see
             `mmkeras.export.embed`. Of models with a fusion or a contrastive objective.
         explain: raw inputs -> what each modality contributes to the answer, and `bad_input`; see
