@@ -203,3 +203,23 @@ def test_a_version_is_not_seen_where_the_files_of_the_server_cannot_be_written(e
     with pytest.raises(text_format.ParseError):
         mk.export.publish(exported, tmp_path / "vqa", RAW)
     assert not list((tmp_path / "vqa").iterdir())
+
+
+def test_text_ops_are_loaded_when_a_model_needs_them(exported, monkeypatch):
+    answer, loader = sys.modules["mmkeras.export.answer"], tf.compat.v1.saved_model.loader
+    load, sessions, loaded = loader.load, [], []
+
+    def picky(session, *args):
+        sessions.append(session)
+        if not loaded:
+            raise tf.errors.NotFoundError(None, None, "Op type not registered 'Tokenize'")
+        return load(session, *args)
+
+    monkeypatch.setattr(loader, "load", picky)
+    monkeypatch.setattr(answer, "_load_text_ops", lambda: loaded.append(True))
+    with answer.Loaded(exported) as model:
+        assert model.ask({"text": ["abc"]})["length"].tolist() == [3]
+    assert loaded == [True]
+    for session in sessions:
+        with pytest.raises(RuntimeError, match="closed Session"):
+            session.run([])
