@@ -32,10 +32,10 @@ def describe(
     """Writes `assets.extra` of a SavedModel.
 
     `mmkeras.json`: `modalities` (the specs, in the order of the columns of `bad_input`), `heads`
-    (served output -> class of its head), `classes` (output -> names by index), `signatures`, `versions`,
-    `git_commit` (of the working folder, "+changes" where files differ from it; null outside of a
-    repository), `training_data` (SHA-256 of the training rows, see `mmkeras.data.fingerprint`; null
-    where the data was not given) and `metrics` as given.
+    (output that is served -> class of its head), `classes` (output -> names by index),
+    `signatures`, `versions`, `git_commit` (of the working folder, "+changes" where files differ
+    from it; null outside of a repository), `training_data` (SHA-256 of the training rows, see
+    `mmkeras.data.fingerprint`; null where the data was not given) and `metrics` as given.
     """
     heads = {name: head_of(model, name) for name in served(model).output_names}
     about = {

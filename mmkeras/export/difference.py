@@ -119,20 +119,22 @@ def _facts(
     same = order is not None and values[0].shape == values[1].shape
     if same:
         values[1] = values[1][:, order]
-    none = np.isnan(values[0]).any(axis=1) | np.isnan(values[1]).any(axis=1)
+    none = [np.isnan(value).any(axis=1) for value in values]
     largest = float(np.max(np.abs(values[0] - values[1]))) if same else None
     for key in (f"{head}_label", f"{head}_labels"):
         if key in a and key in b:
             sets = zip(*map(_sets, (a[key], b[key])), strict=True)
-            changed = none | np.array([x != y for x, y in sets], bool)
+            changed = none[0] | none[1] | np.array([x != y for x, y in sets], bool)
             break
     else:
-        key, changed = "", np.ones(len(none), bool)
+        key, changed = "", np.ones(len(values[0]), bool)
         if same:
             changed = ~(np.abs(values[0] - values[1]).max(axis=1) <= tolerance)
     facts = {"changed": changed}
     if truth is not None and key == f"{head}_label":
-        right_a, right_b = ((one[key] == truth) & (truth != "") for one in (a, b))
+        known = truth != ""
+        right_a, right_b = a[key] == truth, b[key] == truth
+        right_a, right_b = right_a & known & ~none[0], right_b & known & ~none[1]
         facts |= {"right_a": right_a, "right_b": right_b}
         facts |= {"fixed": right_b & ~right_a, "broken": right_a & ~right_b}
     return facts, largest

@@ -236,4 +236,5 @@ def test_diff_counts_by_class_and_only_what_is_there(tmp_path, monkeypatch):
         "b": 1,
     }
     assert found["c"]["kind"]["changed"] == found["c"]["size"]["changed"] == 1
+    assert found["c"]["kind"]["broken"] == 1, "what is no number is not right"
     assert found["d"]["kind"]["largest"] is None and found["a"]["size"]["changed"] == 0
