@@ -175,13 +175,13 @@ def test_decoded_tensors_give_the_same_answers(exported):
 
 def test_a_decoded_item_that_no_decoder_returns_is_absent_and_fails_no_row(exported):
     _, data, path = exported
-    x, _ = next(iter(data.batches("train", 20)))
+    x, _ = next(iter(data.batches("train", 1000)))
     x = {name: value.numpy() for name, value in x.items()}
     absent = {name: value.copy() for name, value in x.items()}
-    bad = np.zeros((20, 4), bool)
+    bad = np.zeros((len(x["image"]), 4), bool)
     wrong = {"question": [10**6, -1], "sound": [np.nan], "numbers": [np.inf, np.nan]}
     for name, values in wrong.items():
-        mask = x[f"{name}_mask"].reshape(20, -1)
+        mask = x[f"{name}_mask"].reshape(len(bad), -1)
         for row, value in zip(np.flatnonzero(mask.any(axis=1)), values, strict=False):
             x[name][row, mask[row].argmax()] = value
             absent[f"{name}_mask"][row] = False
