@@ -1,5 +1,5 @@
-# Training and tests:   docker build -t mmkeras . && docker run --rm mmkeras make quickstart
-# With a GPU:           docker build -t mmkeras:gpu --build-arg EXTRA=gpu .
+# Training and tests:   docker build -t mmkeras --target train . && docker run --rm mmkeras make quickstart
+# With a GPU:           docker build -t mmkeras:gpu --target train --build-arg EXTRA=gpu .
 FROM python:3.12-slim AS train
 ARG EXTRA=plot
 RUN apt-get update && apt-get install -y --no-install-recommends git make \

@@ -2,16 +2,20 @@
 
 import json
 import os
+import secrets
 from pathlib import Path
 from typing import Any
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Writes to a temporary name, then renames."""
+    """Writes to a temporary name of its own, then renames: who comes last wins."""
     path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: str | os.PathLike, content: Any) -> None:

@@ -8,19 +8,27 @@ import tensorflow as tf
 
 from mmkeras.core import to_json
 from mmkeras.data.columns import Column, read_files
+from mmkeras.data.mix import Mix
 
 
 def fingerprint(data: Any, split: str = "train") -> str:
     """Returns a SHA-256, in hexadecimal, of the rows of a split: specs, items and truth, in order.
 
     Files count by what is in them, so every distinct one is read. Of `mk.data.shards` the hashes
-    of its files are used, which were made when they were written.
+    of its files are used, which were made when they were written; of `mk.data.mix` the fingerprints
+    of the parts that have the split, and their rates.
 
     Args:
-        data: of `mk.data.table` or `mk.data.shards`.
+        data: of `mk.data.table`, `mk.data.shards` or `mk.data.mix`.
         split: its name.
     """
     digest = hashlib.sha256(to_json(data.modalities).encode())
+    if isinstance(data, Mix):
+        for name, part in data.parts.items():
+            if split in part.split_names:
+                about = (name, float(data.rates[name]), fingerprint(part, split))
+                digest.update(repr(about).encode())
+        return digest.hexdigest()
     if hasattr(data, "files"):
         for about in data.files[split]:
             digest.update(bytes.fromhex(about["sha256"]))

@@ -14,6 +14,7 @@ import tensorflow as tf
 import mmkeras
 from mmkeras.core import Modality, files, to_json
 from mmkeras.data.fingerprint import fingerprint
+from mmkeras.export.answers import served
 from mmkeras.heads import head_of
 
 FILE = "mmkeras.json"
@@ -31,12 +32,12 @@ def describe(
     """Writes `assets.extra` of a SavedModel.
 
     `mmkeras.json`: `modalities` (the specs, in the order of the columns of `bad_input`), `heads`
-    (output -> class of its head), `classes` (output -> names by index), `signatures`, `versions`,
-    `git_commit` (of the working folder, "+changes" where files differ from it; null outside of a
-    repository), `training_data` (SHA-256 of the training rows, see `mmkeras.data.fingerprint`; null
-    where the data was not given) and `metrics` as given.
+    (output that is served -> class of its head), `classes` (output -> names by index),
+    `signatures`, `versions`, `git_commit` (of the working folder, "+changes" where files differ
+    from it; null outside of a repository), `training_data` (SHA-256 of the training rows, see
+    `mmkeras.data.fingerprint`; null where the data was not given) and `metrics` as given.
     """
-    heads = {name: head_of(model, name) for name in model.output_names}
+    heads = {name: head_of(model, name) for name in served(model).output_names}
     about = {
         **json.loads(to_json(modalities)),
         "heads": {name: type(head).__name__ for name, head in heads.items()},

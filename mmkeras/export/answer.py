@@ -28,18 +28,31 @@ class Loaded:
     """A SavedModel in a session of its own; used in `with`, or closed by `close`.
 
     Attributes:
-        signatures: name -> `SignatureDef`.
+        session, signatures: the session, and name -> `SignatureDef`.
 
     >>> with Loaded("serving/vqa/1") as model:
     ...     model.ask({"question": ["how many?"]})["answer_label"]
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
-        """Loads the folder `path`."""
+        """Loads the folder `path`, and the ops of tensorflow_text where it needs them."""
+        try:
+            self._load(path)
+        except tf.errors.NotFoundError as error:
+            if "Op type not registered" not in str(error):
+                raise
+            _load_text_ops()
+            self._load(path)
+
+    def _load(self, path: str | os.PathLike) -> None:
         self.session = tf.compat.v1.Session(graph=tf.Graph())
         load = tf.compat.v1.saved_model.loader.load
-        with self.session.graph.as_default():
-            self.signatures = dict(load(self.session, ["serve"], os.fspath(path)).signature_def)
+        try:
+            with self.session.graph.as_default():
+                self.signatures = dict(load(self.session, ["serve"], os.fspath(path)).signature_def)
+        except BaseException:
+            self.session.close()
+            raise
 
     def ask(self, raw: Mapping[str, Any], signature: str = "serving_default") -> dict[str, Any]:
         """Returns output -> array, strings as text.
@@ -108,13 +121,7 @@ def main() -> None:
     model, request, out, signature = sys.argv[1:]
     with open(request, encoding="utf-8") as file:
         inputs = json.load(file)
-    try:
-        result = answer(model, inputs, signature)
-    except tf.errors.NotFoundError as error:
-        if "Op type not registered" not in str(error):
-            raise
-        _load_text_ops()
-        result = answer(model, inputs, signature)
+    result = answer(model, inputs, signature)
     with open(out, "w", encoding="utf-8") as file:
         json.dump(result, file)
 

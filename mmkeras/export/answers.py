@@ -6,6 +6,34 @@ import keras
 import tensorflow as tf
 
 from mmkeras.heads import Classifier, MultiLabel, Regressor, head_of
+from mmkeras.objectives import Contrastive, Objective
+
+
+def served(model: keras.Model) -> keras.Model:
+    """Returns the model without the outputs that only a training reads.
+
+    These are the objectives but `Contrastive`, whose output are embeddings: their losses are no
+    answers, and some depend on the other rows of a batch.
+
+    Raises:
+        ValueError: nothing is left.
+    """
+    heads = {name: head_of(model, name) for name in model.output_names}
+    trained = [
+        name
+        for name, head in heads.items()
+        if isinstance(head, Objective) and not isinstance(head, Contrastive)
+    ]
+    if len(trained) == len(heads):
+        raise ValueError(
+            "A model that is served must have a head or a contrastive objective. Received: "
+            f"{trained}, whose outputs are losses. Give assemble a head of mk.heads beside them, "
+            "or take an encoder out with mk.encoders.of(model, name) for a model that has one."
+        )
+    if not trained:
+        return model
+    outputs = {name: value for name, value in model.output.items() if name not in trained}
+    return keras.Model(model.input, outputs, name=model.name)
 
 
 def scores(head: Any, value: Any) -> Any:

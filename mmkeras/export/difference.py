@@ -26,23 +26,24 @@ def diff(
     """Asks both versions all rows of a split and counts what changes; `print` shows it.
 
     Both are loaded as TF Serving loads them and asked raw items, each for the inputs it has. An
-    answer changes where the label of a Classifier differs, any label of a MultiLabel, or a number
-    of another head by more than `tolerance`.
+    answer changes where the label of a Classifier differs, any label of a MultiLabel, a number of
+    another head by more than `tolerance`, or where a number is none (NaN).
 
     Args:
         dir_a, dir_b: version folders of `saved_model`; the heads that both have are compared.
         data: of `mk.data.table`.
         split: its rows are asked.
         groups: name -> one value per row of the split, e.g. `{"speaker": table["speaker"]}`;
-            every Label among the targets is a group too.
+            every Label among the targets is a group too, "" of rows that lack it.
         tolerance: as said.
         batch_size: rows asked at a time.
 
     Returns:
         A dict of `rows` and `heads`: head -> `changed` (answers), `largest` (the largest absolute
-        difference of a score or number); of a Classifier whose truth is there also `right_a`,
-        `right_b`, `fixed` and `broken` (rows that are right in b only, or in a only); and `groups`:
-        group -> value -> `rows`, `changed` and, if so, `right_a`, `right_b`, `fixed`, `broken`.
+        difference of a score or number, class by class; None where classes or sizes differ); of a
+        Classifier whose truth is there also `right_a`, `right_b`, `fixed` and `broken` (rows that
+        are right in b only, or in a only; rows without truth are neither); and `groups`: group ->
+        value -> `rows`, `changed` and, if so, `right_a`, `right_b`, `fixed`, `broken`.
 
     Raises:
         ValueError: no head in common, or a group without a value per row.
@@ -59,7 +60,8 @@ def diff(
                 f"A group must have a value for each of the {count} rows of {split!r}. Received: "
                 f"{len(values)} of {name!r}."
             )
-    kinds = [about(path)["heads"] for path in (dir_a, dir_b)]
+    abouts = [about(path) for path in (dir_a, dir_b)]
+    kinds = [one["heads"] for one in abouts]
     shared = [head for head in kinds[0] if head in kinds[1]]
     if not shared:
         raise ValueError(
@@ -69,7 +71,8 @@ def diff(
     a, b = (_ask(path, data, split, count, batch_size) for path in (dir_a, dir_b))
     found = {"rows": count, "heads": {}}
     for head in shared:
-        facts, largest = _facts(head, a, b, targets.get(head), tolerance)
+        order = _order(*(one["classes"].get(head) for one in abouts))
+        facts, largest = _facts(head, a, b, order, targets.get(head), tolerance)
         per_group = {
             name: {value: _sums(facts, rows) for value, rows in _parts(values)}
             for name, values in groups.items()
@@ -83,7 +86,18 @@ def diff(
 
 
 def _names(data: Any, split: str, target: str) -> np.ndarray:
-    return np.array(data.targets[target].classes)[data.splits[split].truth[target]]
+    truth = data.splits[split].truth
+    names = np.array(data.targets[target].classes)[truth[target]]
+    return np.where(truth.get(f"{target}_mask", True), names, "")
+
+
+def _order(a: list[str] | None, b: list[str] | None) -> Any:
+    """Returns where the classes of a stand in b; None where they are not the same classes."""
+    if a is None and b is None:
+        return slice(None)
+    if a is None or b is None or set(a) != set(b):
+        return None
+    return [b.index(name) for name in a]
 
 
 def _ask(path: Any, data: Any, split: str, count: int, batch_size: int) -> dict[str, np.ndarray]:
@@ -97,24 +111,30 @@ def _ask(path: Any, data: Any, split: str, count: int, batch_size: int) -> dict[
 
 
 def _facts(
-    head: str, a: dict, b: dict, truth: np.ndarray | None, tolerance: float
+    head: str, a: dict, b: dict, order: Any, truth: np.ndarray | None, tolerance: float
 ) -> tuple[dict[str, np.ndarray], float | None]:
     """Returns name -> bool (N,), and the largest difference (None where the sizes differ)."""
     values = [one.get(f"{head}_scores", one[head]) for one in (a, b)]
-    same = values[0].shape == values[1].shape
+    values = [np.reshape(value, (len(value), -1)) for value in values]
+    same = order is not None and values[0].shape == values[1].shape
+    if same:
+        values[1] = values[1][:, order]
+    none = [np.isnan(value).any(axis=1) for value in values]
     largest = float(np.max(np.abs(values[0] - values[1]))) if same else None
     for key in (f"{head}_label", f"{head}_labels"):
         if key in a and key in b:
-            changed = [x != y for x, y in zip(*map(_sets, (a[key], b[key])), strict=True)]
+            sets = zip(*map(_sets, (a[key], b[key])), strict=True)
+            changed = none[0] | none[1] | np.array([x != y for x, y in sets], bool)
             break
     else:
         key, changed = "", np.ones(len(values[0]), bool)
         if same:
-            moved = np.abs(values[0] - values[1]).reshape(len(values[0]), -1)
-            changed = moved.max(axis=1) > tolerance
-    facts = {"changed": np.asarray(changed, bool)}
+            changed = ~(np.abs(values[0] - values[1]).max(axis=1) <= tolerance)
+    facts = {"changed": changed}
     if truth is not None and key == f"{head}_label":
+        known = truth != ""
         right_a, right_b = a[key] == truth, b[key] == truth
+        right_a, right_b = right_a & known & ~none[0], right_b & known & ~none[1]
         facts |= {"right_a": right_a, "right_b": right_b}
         facts |= {"fixed": right_b & ~right_a, "broken": right_a & ~right_b}
     return facts, largest

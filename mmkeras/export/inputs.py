@@ -69,6 +69,42 @@ def read(decoders: Mapping[str, tf.Module], raw: Mapping[str, Any]) -> tuple[dic
     return repeated(x), tf.stack([bad[name] for name in decoders], axis=1)
 
 
+def checked(modalities: Mapping[str, Modality], x: Mapping[str, Any]) -> tuple[dict, Any]:
+    """Makes absent the decoded items that no decoder returns, as `read` does with raw ones.
+
+    These have, where the mask is true, an id below 0 or beyond the vocabulary (of a Table also one
+    that is no whole number), or a number that is NaN or infinite. Behind the mask such values
+    become 0: they may be anything.
+
+    Returns:
+        as `read`.
+    """
+    made, bad = {}, []
+    for name, modality in modalities.items():
+        value, mask = x[name], x[f"{name}_mask"]
+        wrong = _wrong(modality.item, value)
+        there = mask[(..., *[tf.newaxis] * (len(value.shape) - len(mask.shape)))]
+        rows = tf.reduce_any(wrong & there, axis=list(range(1, len(value.shape))))
+        made[name] = tf.where(wrong, tf.zeros((), value.dtype), value)
+        made[f"{name}_mask"] = mask & ~rows[(..., *[tf.newaxis] * (len(mask.shape) - 1))]
+        bad.append(rows)
+    return made, tf.stack(bad, axis=1)
+
+
+def _wrong(item: Modality, value: Any) -> Any:
+    """Bool like `value`: what stands for nothing."""
+    if item.kind == "text":
+        return (value < 0) | (value >= len(item.vocabulary))
+    if not value.dtype.is_floating:
+        return tf.zeros_like(value, tf.bool)
+    wrong = ~tf.math.is_finite(value)
+    if item.kind == "table" and item.categorical:
+        ids = value[..., len(item.numeric) :]
+        known = (ids >= 0) & (ids < tf.constant(item.sizes, value.dtype)) & (ids == tf.floor(ids))
+        wrong = tf.concat([wrong[..., : len(item.numeric)], ~known], axis=-1)
+    return wrong
+
+
 def repeated(parts: Mapping[str, Any]) -> dict[str, Any]:
     """Repeats what has one row to the batch; other counts must match."""
     counts = {name: tf.shape(part)[0] for name, part in parts.items()}

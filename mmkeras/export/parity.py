@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from mmkeras.core import Modality
 from mmkeras.data import decoder
+from mmkeras.export.answers import served
 
 _ANSWER = Path(__file__).with_name("answer.py")
 
@@ -96,6 +97,6 @@ def check_parity(
     }
     count = len(next(iter(raw.values())))
     dataset = tf.data.Dataset.from_tensor_slices(items).batch(count).map(decode)
-    expected = model.predict(dataset, verbose=0)
+    expected = served(model).predict(dataset, verbose=0)
     answered = ask(path, raw)
     return {name: float(np.max(np.abs(answered[name] - value))) for name, value in expected.items()}

@@ -33,9 +33,10 @@ def publish(
                 1/  2/                  versions; the server takes the highest
 
     The copy is made under a name that is no number, which the server passes over, gets its warm-up
-    requests, answers all of them, and is then renamed to the next version: a version that a server
-    sees is complete, and one that fails is never seen. Two who publish at once get two numbers.
-    Files of the server that exist are not touched, but for a model missing in `models.config`.
+    requests, answers all of them, and is renamed to the next version when the server's files are
+    there: a version that a server sees is complete, and one that fails is never seen. Two who
+    publish at once get two numbers, and both models are listed. Files of the server that exist are
+    not touched, but for a model missing in `models.config`.
 
     With batching, requests are put together along their rows, so all of them must agree in every
     other size: where an input is a sequence of any length, let clients fill up to one length with
@@ -77,11 +78,10 @@ def publish(
         copy = scratch / "model"
         shutil.copytree(exported, copy)
         warm_up(copy, base.name, raw, batch_sizes=sizes, signatures=signatures)
-        version = _rename(copy, base)
+        server_files(base.parent, base.name, sizes=sizes, root=root)
+        return _rename(copy, base)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    server_files(base.parent, base.name, sizes=sizes, root=root)
-    return version
 
 
 def versions(base: str | os.PathLike) -> list[int]:

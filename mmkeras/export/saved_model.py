@@ -43,7 +43,8 @@ def saved_model(
     tells which, the modalities in declared order. What counts as unreadable is what
     `mk.data.table(on_bad="mask")` masks (`mmkeras.data.tolerant`).
 
-    Outputs: every head under its name, as the Keras model returns it, and
+    Outputs: every head under its name, as the Keras model returns it, a contrastive objective's
+    embeddings likewise (what other objectives return is for a training), and
 
         <head>_scores      (B, K) probabilities: softmax of a Classifier, sigmoid of a MultiLabel
         <head>_label       string (B,), the likeliest class of a Classifier
@@ -51,8 +52,9 @@ def saved_model(
         <head>_top_labels  string (B, k) and <head>_top_scores (B, k): the k likeliest, in order
 
     Further signatures:
-        decoded: the same outputs without `bad_input`, of decoded tensors `<modality>` and masks
-            `<modality>_mask`, for clients that decode by themselves.
+        decoded: the same outputs, of decoded tensors `<modality>` and masks `<modality>_mask`, for
+            clients that decode by themselves. A row with ids beyond the vocabulary, NaN or infinity
+            where the mask is true is a `bad_input`.
         embed: raw inputs -> embeddings by modality and fused, and `bad_input`; see
             `mmkeras.export.embed`. Of models with a fusion or a contrastive objective.
         explain: raw inputs -> what each modality contributes to the answer, and `bad_input`; see
@@ -78,8 +80,8 @@ def saved_model(
         The folder.
 
     Raises:
-        ValueError: the folder exists, the model's inputs are not those of the modalities, or it
-            has no such signature.
+        ValueError: the folder exists, the model's inputs are not those of the modalities, it has
+            no such signature, or no output that can be served.
     """
     path = Path(path)
     checks.whole("top_k", top_k)

@@ -1,8 +1,10 @@
 """The three files that a TensorFlow Serving takes beside its models."""
 
+import fcntl
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from mmkeras.core.files import write_text
@@ -42,7 +44,7 @@ def batch_sizes(folder: str | os.PathLike, wanted: Sequence[int] | None) -> tupl
         return (1, 8, 64) if wanted is None else sizes
     text = re.sub(r"#.*", "", file.read_text(encoding="utf-8"))
     held = tuple(int(size) for size in re.findall(r"\ballowed_batch_sizes\s*:\s*(\d+)", text))
-    if not held or (wanted is not None and sizes != held):
+    if not held or (wanted is not None and sizes != tuple(sorted(held))):
         raise ValueError(
             f"The batch sizes of a server are those of its file {str(file)!r}. Received: "
             f"batch_sizes={wanted}, the file allows {list(held)}. Leave `batch_sizes` out, or "
@@ -57,21 +59,37 @@ def server_files(
     """Writes what is missing: files that are there stay as they are.
 
     A model that `models.config` does not list yet is added to it; what it says of other models, and
-    of versions and labels, stays.
+    of versions and labels, stays. Processes that do this at once take turns.
 
     Args:
         folder: which holds a folder per model.
         model: name and folder of the model.
         sizes: batch sizes allowed, for `batching_parameters.txt`.
         root: `folder` as the server sees it.
+
+    Raises:
+        ValueError: another process has meanwhile stated other sizes.
     """
     folder = Path(folder)
-    if not (folder / BATCHING).exists():
-        allowed = "\n".join(f"allowed_batch_sizes: {size}" for size in sizes)
-        write_text(folder / BATCHING, _BATCHING.format(largest=max(sizes), allowed=allowed))
-    if not (folder / MONITORING).exists():
-        write_text(folder / MONITORING, _MONITORING)
-    _add_model(folder / MODELS, model, f"{root.rstrip('/')}/{model}")
+    with _locked(folder):
+        batch_sizes(folder, sizes)
+        if not (folder / BATCHING).exists():
+            allowed = "\n".join(f"allowed_batch_sizes: {size}" for size in sizes)
+            write_text(folder / BATCHING, _BATCHING.format(largest=max(sizes), allowed=allowed))
+        if not (folder / MONITORING).exists():
+            write_text(folder / MONITORING, _MONITORING)
+        _add_model(folder / MODELS, model, f"{root.rstrip('/')}/{model}")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Holds the lock of a folder, which ends with the process that holds it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _add_model(file: Path, model: str, path: str) -> None:

@@ -7,10 +7,10 @@ import keras
 import tensorflow as tf
 
 from mmkeras.core import Modality
-from mmkeras.export.answers import answers
+from mmkeras.export.answers import answers, served
 from mmkeras.export.embed import embedder
 from mmkeras.export.explain import explainer
-from mmkeras.export.inputs import Input, decoded_inputs, raw_inputs, read, repeated
+from mmkeras.export.inputs import Input, checked, decoded_inputs, raw_inputs, read, repeated
 
 BAD = "bad_input"
 Signature = tuple[Callable[[dict], dict], dict[str, Input]]
@@ -27,6 +27,7 @@ def signatures(
 
     See `mmkeras.export.saved_model`.
     """
+    model = served(model)
 
     @tf.function(autograph=False, jit_compile=jit or None)
     def predict(x: dict) -> dict:
@@ -42,9 +43,13 @@ def signatures(
 
         return serve, raw_inputs(modalities)
 
+    def of_tensors(x: dict[str, Any]) -> dict[str, Any]:
+        x, bad = checked(modalities, repeated(x))
+        return {**answer(x), BAD: bad}
+
     made = {
         "serving_default": of_raw(answer),
-        "decoded": (lambda x: answer(repeated(x)), decoded_inputs(modalities)),
+        "decoded": (of_tensors, decoded_inputs(modalities)),
     }
     more = {
         "embed": embedder(model),

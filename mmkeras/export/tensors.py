@@ -2,8 +2,8 @@
 
 Neither decodes pictures, sounds or text: the inputs are those of the Keras model, the value and
 the mask of each modality, and the client decodes (`mk.data.decoder`). The outputs are those of the
-heads, with `<head>_scores` (softmax or sigmoid). A JSON file of the same name holds the modalities
-and the classes.
+heads, with `<head>_scores` (softmax or sigmoid). The modalities and the classes stand in a JSON
+file beside it, `vqa.onnx.json` of `vqa.onnx`.
 """
 
 import json
@@ -19,13 +19,15 @@ from keras import ops
 
 from mmkeras.core import Modality, files, to_json
 from mmkeras.export import to_onnx, to_tflite
+from mmkeras.export.answers import served
 from mmkeras.heads import Classifier, MultiLabel, head_of
 
 _RUN = {".onnx": to_onnx.run, ".tflite": to_tflite.run}
 
 
 def scored(model: keras.Model) -> keras.Model:
-    """Returns the model with the scores of its heads among the outputs."""
+    """Returns the model with the scores of its heads among the outputs, and no losses."""
+    model = served(model)
     outputs = dict(model.output)
     for name, value in model.output.items():
         head = head_of(model, name)
@@ -42,7 +44,7 @@ def onnx(model: keras.Model, modalities: Mapping[str, Modality], path: str | os.
     Args:
         model: what `assemble` returned, in float32.
         modalities: the adapted specs (`data.modalities`).
-        path: a new file, `NAME.onnx`; `NAME.json` is written beside it.
+        path: a new file, `NAME.onnx`; `NAME.onnx.json` is written beside it.
 
     Raises:
         ImportError: mmkeras[onnx] is not installed.
@@ -62,7 +64,7 @@ def tflite(model: keras.Model, modalities: Mapping[str, Modality], path: str | o
     Args:
         model: what `assemble` returned, in float32.
         modalities: the adapted specs (`data.modalities`).
-        path: a new file, `NAME.tflite`; `NAME.json` is written beside it.
+        path: a new file, `NAME.tflite`; `NAME.tflite.json` is written beside it.
 
     Raises:
         ValueError: the file exists or has another ending, or something does not convert.
@@ -93,7 +95,7 @@ def check_tensors(
         path: the `.onnx` or `.tflite` file.
         x: a batch of decoded tensors, such as `data.batches(...)` yields.
     """
-    expected = model.predict_on_batch(x)
+    expected = served(model).predict_on_batch(x)
     answered = run_tensors(path, x)
     return {name: float(np.max(np.abs(answered[name] - v))) for name, v in expected.items()}
 
@@ -105,13 +107,15 @@ def _publishing(
     """Yields a temporary name; renames it when all went well."""
     _check_ending(path, (ending,))
     path = Path(path)
-    if path.exists():
-        raise ValueError(f"An export never overwrites a file. Received: {str(path)!r} exists.")
+    beside = path.with_name(f"{path.name}.json")
+    for file in (path, beside):
+        if file.exists():
+            raise ValueError(f"An export never overwrites a file. Received: {str(file)!r} exists.")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         yield str(temporary)
-        files.write_json(path.with_suffix(".json"), _about(model, modalities))
+        files.write_json(beside, _about(model, modalities))
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -123,6 +127,6 @@ def _check_ending(path: Any, endings: tuple[str, ...]) -> None:
 
 
 def _about(model: keras.Model, modalities: Mapping[str, Modality]) -> dict:
-    heads = {name: head_of(model, name) for name in model.output_names}
+    heads = {name: head_of(model, name) for name in served(model).output_names}
     classes = {n: list(head.classes) for n, head in heads.items() if hasattr(head, "classes")}
     return {**json.loads(to_json(modalities)), "classes": classes}

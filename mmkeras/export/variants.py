@@ -18,6 +18,7 @@ from mmkeras.data import Data
 from mmkeras.export.saved_model import saved_model
 
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
+_EXPORT = ("signatures", "top_k", "jit")
 _FLOATS = ("float32", "bfloat16", "float16", "mixed_bfloat16", "mixed_float16")
 _ERRORS = (keras.metrics.MeanAbsoluteError, keras.metrics.MeanSquaredError)
 
@@ -32,6 +33,7 @@ def variant(
     split: str = "valid",
     batch_size: int = 64,
     quality: Callable[[keras.Model], Mapping[str, float]] | None = None,
+    **export: Any,
 ) -> dict[str, Any]:
     """Exports a model in another number format, unless that costs too much quality.
 
@@ -48,6 +50,7 @@ def variant(
         batch_size: of the measurement.
         quality: model -> name -> number, higher is better. None: the default metrics of the heads;
             of errors (MAE) the loss is their growth relative to the model's own: 0.01 is 1 %.
+        **export: `signatures`, `top_k` and `jit` of `mk.export.saved_model`.
 
     Returns:
         `{"precision", "split", "before", "after", "lost", "max_loss", "bytes"}`; before, after and
@@ -58,6 +61,8 @@ def variant(
     """
     checks.one_of("precision", precision, PRECISIONS)
     checks.real("max_loss", max_loss)
+    for name in export:
+        checks.one_of("argument", name, _EXPORT)
     if Path(path).exists():
         raise ValueError(
             f"An export never overwrites a version. Received: {os.fspath(path)!r} exists. Export "
@@ -77,7 +82,7 @@ def variant(
             f"{figures}. Nothing was written. Export bfloat16 or float32, or raise `max_loss` if "
             "that is good enough."
         )
-    saved_model(changed, data.modalities, path, data=data, metrics=after)
+    saved_model(changed, data.modalities, path, data=data, metrics=after, **export)
     return {
         "precision": precision,
         "split": split,

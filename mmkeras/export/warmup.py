@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+from mmkeras.export.answer import Loaded
 
 _FILE = "assets.extra/tf_serving_warmup_requests"
 _MOST = 1000  # records that TensorFlow Serving takes
@@ -52,7 +53,7 @@ def warm_up(
         )
     file = Path(folder) / _FILE
     file.parent.mkdir(exist_ok=True)
-    with _loaded(folder) as (session, held):
+    with Loaded(folder) as loaded:
         temporary = file.with_name(file.name + ".tmp")
         with tf.io.TFRecordWriter(str(temporary)) as writer:
             for name in signatures:
@@ -60,12 +61,12 @@ def warm_up(
                     request = predict.PredictRequest()
                     request.model_spec.name = model
                     request.model_spec.signature_name = name
-                    for key, tensor in _tensors(held, name, raw, size).items():
+                    for key, tensor in _tensors(loaded.signatures, name, raw, size).items():
                         request.inputs[key].CopyFrom(tensor)
                     log = prediction_log.PredictLog(request=request)
                     writer.write(prediction_log.PredictionLog(predict_log=log).SerializeToString())
         for request in requests(temporary):
-            _run(session, held, request)
+            _run(loaded, request)
         os.replace(temporary, file)
     return file
 
@@ -85,18 +86,6 @@ def _protos() -> tuple[Any, Any]:
             f"Publishing needs the extra `serving`: pip install 'mmkeras[serving]' ({error})."
         ) from error
     return prediction_log_pb2, predict_pb2
-
-
-@contextmanager
-def _loaded(folder: str | os.PathLike) -> Iterator[tuple[Any, Mapping[str, Any]]]:
-    """Loads a SavedModel as the server does; yields session and signatures."""
-    session = tf.compat.v1.Session(graph=tf.Graph())
-    try:
-        with session.graph.as_default():
-            loaded = tf.compat.v1.saved_model.loader.load(session, ["serve"], os.fspath(folder))
-        yield session, loaded.signature_def
-    finally:
-        session.close()
 
 
 def _tensors(
@@ -122,13 +111,14 @@ def _tensors(
     return tensors
 
 
-def _run(session: Any, held: Mapping[str, Any], request: Any) -> None:
-    signature = held[request.model_spec.signature_name]
+def _run(loaded: Loaded, request: Any) -> None:
+    signature = loaded.signatures[request.model_spec.signature_name]
     feed = {
         info.name: tf.make_ndarray(request.inputs[name]) for name, info in signature.inputs.items()
     }
     size = len(next(iter(feed.values())))
-    outputs = session.run({name: info.name for name, info in signature.outputs.items()}, feed)
+    fetched = {name: info.name for name, info in signature.outputs.items()}
+    outputs = loaded.session.run(fetched, feed)
     for name, value in outputs.items():
         if value.shape[:1] != (size,):
             raise ValueError(

@@ -58,13 +58,15 @@ def graph(
     _check_parts([*inputs, *_names(models, heads, align), *levels.layers(placed, names)])
     parts = Parts(modalities, inputs, models, placed, align, heads)
     outputs = parts.outputs
-    for name, head in heads.items():
-        if isinstance(head, Objective) and head.of is None:
-            outputs[name] = head.connect(parts)
+    # The fusion reads the model's own inputs first: an objective may run it again on others, and
+    # what a layer was first called with is its `input`.
     if not all(isinstance(head, Objective) for head in heads.values()):
         with _policy(precision.get("fusion")):
             fused = levels.join(placed, parts.read, hidden_dim)
         outputs |= {n: head(fused) for n, head in heads.items() if not isinstance(head, Objective)}
+    for name, head in heads.items():
+        if isinstance(head, Objective) and head.of is None:
+            outputs[name] = head.connect(parts)
     outputs |= {n: head(outputs[head.of]) for n, head in heads.items() if n not in outputs}
     return inputs, {name: outputs[name] for name in heads}
 

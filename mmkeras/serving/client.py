@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mmkeras.serving.errors import Refused
+from mmkeras.serving.errors import Outdated, Refused
 from mmkeras.serving.items import column
 from mmkeras.serving.rest import Rest
 from mmkeras.serving.signature import Signature, signature
@@ -18,7 +18,7 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0  # seconds before the first further try, a
 class Client:
     """Asks one model; inputs and types are learnt from the server's metadata.
 
-    Threads may share a client.
+    Threads may share a client. `close` ends its connections, and so does `with`.
 
     >>> client = mk.serving.Client("http://localhost:8501", "vqa")
     >>> client.predict({"image": [Path("a.jpg"), None], "question": ["how many?", "any red?"]})
@@ -39,7 +39,8 @@ class Client:
         timeout: seconds per try.
         retries: further tries when the server cannot be reached, is busy or late, after 0.1, 0.2,
             0.4, ... seconds, each times a random 0.5 to 1.5.
-        batch_size: largest number of rows in one request; more are sent in several.
+        batch_size: largest number of rows in one request; more are sent in several. A server that
+            refuses so many together, and takes them in smaller parts, lowers it.
 
     Raises:
         ValueError: the URL has another scheme.
@@ -69,9 +70,23 @@ class Client:
     @property
     def signature(self) -> Signature:
         """Inputs (dtype, shape, default) and outputs, as the server tells them."""
-        if self._signature is None:
-            self._signature = signature(self._retried(self._server.metadata), self._name)
-        return self._signature
+        held = self._signature
+        if held is None:
+            held = signature(self._retried(self._server.metadata), self._name)
+            self._signature = held
+        return held
+
+    def close(self) -> None:
+        """Ends the connections; a later question opens new ones (gRPC: raises ValueError)."""
+        self._server.close()
+
+    def __enter__(self) -> "Client":
+        """Returns itself."""
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        """Ends the connections."""
+        self.close()
 
     def wait(self, seconds: float = 60.0) -> None:
         """Returns when the model is served; after `seconds` raises what kept it."""
@@ -88,6 +103,10 @@ class Client:
     def predict(self, inputs: Mapping[str, Sequence[Any]]) -> dict[str, np.ndarray]:
         """Returns output name -> array of B rows.
 
+        Where the server has got a version with other outputs, all rows are asked once more by its
+        metadata. Rows in several requests may else be answered by two versions of the same outputs
+        while the server changes them; `version` prevents it.
+
         Args:
             inputs: input name -> B rows; whole inputs may be missing, and rows may be None. What a
                 row may be is told in `mmkeras.serving.items.column`.
@@ -95,79 +114,52 @@ class Client:
         Raises:
             ValueError, TypeError, OSError: an item cannot be sent, or the server refuses it; the
                 text names input and row. A batch that is refused is asked again in halves until
-                the row is found.
+                they are accepted, or the row is found.
             LookupError: the server has no such model or version.
             ConnectionError, TimeoutError: no answer after all tries.
-            RuntimeError: an error inside the server.
+            RuntimeError: an error inside the server, or outputs that its metadata does not know.
         """
-        count = self._count(inputs)
-        tensors = {
-            name: column(name, spec, inputs.get(name), count)
-            for name, spec in self.signature.inputs.items()
-        }
-        starts = range(0, count, self._batch_size)
-        answers = [
-            self._part(tensors, start, min(start + self._batch_size, count)) for start in starts
-        ]
-        return {name: np.concatenate([a[name] for a in answers]) for name in answers[0]}
-
-    def _count(self, inputs: Mapping[str, Sequence[Any]]) -> int:
-        known = self.signature.inputs
-        unknown = sorted(set(inputs) - set(known))
-        if unknown:
-            raise ValueError(
-                f"The model takes the inputs {', '.join(known)}. Received: {', '.join(unknown)}."
-            )
-        counts = {}
-        for name, rows in inputs.items():
-            if isinstance(rows, str | bytes) or not hasattr(rows, "__len__"):
-                raise TypeError(
-                    f"Input {name!r} must be a list of rows. Received: {type(rows).__name__}. "
-                    f"Write {{{name!r}: [...]}}, for one row too."
-                )
-            counts[name] = len(rows)
-        if len(set(counts.values())) != 1 or not all(counts.values()):
-            raise ValueError(
-                f"Inputs must hold the same number of rows, at least one. Received: {counts}. "
-                "Write None for a row that has no such item."
-            )
-        return next(iter(counts.values()))
-
-    def _part(self, tensors: dict, start: int, end: int) -> dict[str, np.ndarray]:
-        part = _rows(tensors, start, end)
         try:
-            return self._ask(part)
-        except Refused as error:
-            text = self._blame(part, end - start, start)
-            self._signature = None  # the server may have got another version meanwhile
-            raise ValueError(f"{text}: {error}") from error
+            return self._predict(inputs, self.signature)
+        except Outdated:
+            self._signature = None
+            return self._predict(inputs, self.signature)
 
-    def _ask(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        outputs = self.signature.outputs
-        return self._retried(lambda: self._server.predict(self._name, tensors, outputs))
+    def _predict(self, inputs: Mapping[str, Sequence[Any]], held: Signature) -> dict:
+        count = _count(inputs, held.inputs)
+        tensors = {
+            name: column(name, spec, inputs.get(name), count) for name, spec in held.inputs.items()
+        }
+        answers, start, size = [], 0, self._batch_size
+        while start < count:
+            part = _rows(tensors, start, min(start + size, count))
+            try:
+                answers.append(self._ask(part, held))
+                start += size
+            except Refused as error:
+                size = min(size, count - start)
+                if size == 1:
+                    self._signature = None  # the server may have got another version meanwhile
+                    raise ValueError(f"{self._blame(part, held, start)}: {error}") from error
+                size = (size + 1) // 2
+        self._batch_size = min(self._batch_size, size)
+        return {name: np.concatenate([a[name] for a in answers]) for name in held.outputs}
 
-    def _blame(self, tensors: dict, count: int, first: int) -> str:
-        """Returns which row, and which input of it, the server refuses."""
-        low, high = 0, count
-        while high - low > 1:
-            middle = (low + high) // 2
-            if self._refuses(_rows(tensors, low, middle)):
-                high = middle
-            else:
-                low = middle
-        row = _rows(tensors, low, high)
-        if count > 1 and not self._refuses(row):
-            return f"Rows {first} to {first + count - 1} together"
-        for name, spec in self.signature.inputs.items():
+    def _ask(self, tensors: Mapping[str, np.ndarray], held: Signature) -> dict[str, np.ndarray]:
+        return self._retried(lambda: self._server.predict(self._name, tensors, held.outputs))
+
+    def _blame(self, row: dict, held: Signature, place: int) -> str:
+        """Returns which row the server refuses, and which input of it."""
+        for name, spec in held.inputs.items():
             if spec.default is not None:
                 without = {**row, name: column(name, spec, None, 1)}
-                if not self._refuses(without):
-                    return f"Input {name!r}, row {first + low}"
-        return f"Row {first + low}"
+                if not self._refuses(without, held):
+                    return f"Input {name!r}, row {place}"
+        return f"Row {place}"
 
-    def _refuses(self, tensors: dict) -> bool:
+    def _refuses(self, tensors: dict, held: Signature) -> bool:
         try:
-            self._ask(tensors)
+            self._ask(tensors, held)
         except Refused:
             return True
         return False
@@ -181,6 +173,28 @@ class Client:
                     raise
                 wait = min(_FIRST_WAIT * 2**attempt, _LONGEST_WAIT)
                 time.sleep(wait * random.uniform(0.5, 1.5))
+
+
+def _count(inputs: Mapping[str, Sequence[Any]], known: Mapping[str, Any]) -> int:
+    unknown = sorted(set(inputs) - set(known))
+    if unknown:
+        raise ValueError(
+            f"The model takes the inputs {', '.join(known)}. Received: {', '.join(unknown)}."
+        )
+    counts = {}
+    for name, rows in inputs.items():
+        if isinstance(rows, str | bytes) or not hasattr(rows, "__len__"):
+            raise TypeError(
+                f"Input {name!r} must be a list of rows. Received: {type(rows).__name__}. "
+                f"Write {{{name!r}: [...]}}, for one row too."
+            )
+        counts[name] = len(rows)
+    if len(set(counts.values())) != 1 or not all(counts.values()):
+        raise ValueError(
+            f"Inputs must hold the same number of rows, at least one. Received: {counts}. "
+            "Write None for a row that has no such item."
+        )
+    return next(iter(counts.values()))
 
 
 def _rows(tensors: Mapping[str, np.ndarray], start: int, end: int) -> dict[str, np.ndarray]:

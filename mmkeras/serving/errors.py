@@ -1,8 +1,27 @@
 """What can go wrong between a client and a server, beside the errors of the standard library."""
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 
 class Refused(ValueError):
     """The server has understood and does not take the request; asking again changes nothing."""
+
+
+class Outdated(RuntimeError):
+    """The answer does not hold the outputs that the metadata promised."""
+
+
+def expected(answer: Mapping[str, Any], outputs: Iterable[str]) -> Mapping[str, Any]:
+    """Returns the answer, or raises `Outdated` where an output is missing."""
+    missing = sorted(set(outputs) - set(answer))
+    if missing:
+        raise Outdated(
+            "The answer must hold the outputs of the model's metadata. Received: "
+            f"{sorted(answer)}, without {missing}. The server may be changing the version: ask "
+            "again, or name one by `version`."
+        )
+    return answer
 
 
 def wrong(kind: str, where: str, text: str) -> Exception:

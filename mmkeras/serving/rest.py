@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 
 import numpy as np
 
-from mmkeras.serving.errors import wrong
+from mmkeras.serving.errors import expected, wrong
 
 _KINDS = {400: "refused", 404: "unknown", 429: "busy", 502: "busy", 503: "busy", 504: "late"}
 
@@ -35,6 +35,7 @@ class Rest:
             part = "versions" if isinstance(version, int) else "labels"
             self._path += f"/{part}/{quote(str(version), safe='')}"
         self._held = threading.local()
+        self._lock, self._opened = threading.Lock(), []
 
     def metadata(self) -> dict:
         """Returns the model's metadata, as `signature.signature` reads them."""
@@ -50,9 +51,18 @@ class Rest:
         }
         body = json.dumps({"signature_name": signature, "inputs": inputs})
         answer = self._ask("POST", ":predict", body.encode("ascii"))["outputs"]
-        if len(outputs) == 1:  # the name is then left out
-            answer = {name: answer for name in outputs}
+        if not isinstance(answer, dict):  # the name of an only output is left out
+            answer = {name: answer for name in outputs} if len(outputs) == 1 else {}
+        answer = expected(answer, outputs)
         return {name: _array(answer[name], dtype) for name, dtype in outputs.items()}
+
+    def close(self) -> None:
+        """Ends the connections of all threads."""
+        with self._lock:
+            opened, self._opened = self._opened, []
+        self._held = threading.local()
+        for connection in opened:
+            connection.close()
 
     def _ask(self, method: str, path: str, body: bytes | None) -> dict:
         where = f"{self._host}{self._path}{path}"
@@ -79,6 +89,8 @@ class Rest:
             if fresh:
                 connection = self._connect(self._host, timeout=self._timeout)
                 self._held.connection = connection
+                with self._lock:
+                    self._opened.append(connection)
             try:
                 connection.request(method, path, body, {"Content-Type": "application/json"})
                 response = connection.getresponse()
@@ -86,6 +98,8 @@ class Rest:
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
                 self._held.connection = None
+                with self._lock:
+                    self._opened.remove(connection)
                 if fresh or isinstance(error, TimeoutError):
                     raise
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mmkeras.serving.errors import wrong
+from mmkeras.serving.errors import expected, wrong
 
 try:
     import grpc
@@ -39,6 +39,7 @@ class Rpc:
     def __init__(self, address: str, model: str, version: int | str | None, timeout: float) -> None:
         sizes = ("grpc.max_send_message_length", "grpc.max_receive_message_length")
         channel = grpc.insecure_channel(address, [(name, -1) for name in sizes])
+        self._channel = channel
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         self._address, self._timeout = address, timeout
         self._spec = model_pb2.ModelSpec(name=model)
@@ -66,8 +67,12 @@ class Rpc:
         request.model_spec.signature_name = signature
         for name, tensor in tensors.items():
             request.inputs[name].CopyFrom(tf.make_tensor_proto(tensor))
-        answer = self._call(self._stub.Predict, request).outputs
+        answer = expected(self._call(self._stub.Predict, request).outputs, outputs)
         return {name: _array(tf.make_ndarray(answer[name])) for name in outputs}
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._channel.close()
 
     def _call(self, method, request):
         try:

@@ -51,10 +51,14 @@ def test_soak_counts_and_weighs(folder):
 
 
 def test_quick_run(folder, capsys):
+    (folder / "stale").touch()
     result = bench.main(["--out", str(folder.parent), "--quick", "--only", "raw, 1"])
     assert json.loads((folder.parent / "result.json").read_text()) == result
     rows = {row["row"]: row for row in result["rows"]}
     assert rows["raw, 1: predict, p50"]["target"] == 15 and rows["raw, 1: predict, p99"]["ours"] > 0
     name = f"raw, 1: {bench.BEST}, p50"
     assert rows[name]["note"] if torch_missing() else rows[name]["ratio"] > 0
+    assert not (folder / "stale").exists(), "an export of another commit is not measured"
+    for figure in (bench.ALONE, bench.TOGETHER):
+        assert rows[f"raw, 1: predict, {figure}"]["ours"] > 0
     assert "| raw, 1: predict, p99 |" in capsys.readouterr().out

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 import mmkeras as mk
+from mmkeras.data.fingerprint import fingerprint
 
 
 def table(count, start, modalities=None, targets=None):
@@ -102,3 +103,18 @@ def test_parts_that_do_not_fit_are_refused():
         mk.data.mix({"a": own()}, {"a": 0})
     with pytest.raises(ValueError, match="`parts` must be a dict"):
         mk.data.mix({})
+
+
+def test_the_fingerprint_of_a_mix_is_of_its_parts_and_rates():
+    parts = {"a": own(), "b": bought()}
+    found = {
+        name: fingerprint(mk.data.mix(held, rates))
+        for name, held, rates in (
+            ("same", parts, {"a": 1, "b": 1}),
+            ("again", parts, None),
+            ("rates", parts, {"a": 2, "b": 1}),
+            ("fewer", {"a": parts["a"]}, None),
+        )
+    }
+    assert found["same"] == found["again"]
+    assert len(set(found.values())) == 3 and all(len(value) == 64 for value in found.values())

@@ -1,5 +1,6 @@
 """Version folders, warm-up requests and the server's files, on a SavedModel of three lines."""
 
+import multiprocessing
 import re
 import sys
 
@@ -11,6 +12,7 @@ from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
 import mmkeras as mk
+from mmkeras.export.server_files import server_files
 from mmkeras.export.warmup import requests
 
 module = sys.modules["mmkeras.export.publish"]
@@ -171,3 +173,53 @@ def test_the_extra_is_named(exported, tmp_path, monkeypatch):
     with pytest.raises(ImportError, match=r"pip install 'mmkeras\[serving\]'"):
         mk.export.publish(exported, tmp_path / "vqa", RAW)
     assert not list((tmp_path / "vqa").iterdir())
+
+
+def test_processes_that_publish_at_once_lose_no_model(tmp_path):
+    """Read, add and write are one step; without a lock about half of the models are lost."""
+
+    def add(number):
+        for i in range(10):
+            server_files(tmp_path, f"m{number}_{i}", sizes=(1, 8))
+
+    several = multiprocessing.get_context("fork")
+    workers = [several.Process(target=add, args=(number,)) for number in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0] * 4
+    config = text_format.Parse(
+        (tmp_path / "models.config").read_text(), model_server_config_pb2.ModelServerConfig()
+    ).model_config_list.config
+    assert {m.name for m in config} == {f"m{n}_{i}" for n in range(4) for i in range(10)}
+    assert len(list(tmp_path.iterdir())) == 3, "no temporary file is left"
+    with pytest.raises(ValueError, match=r"batch_sizes=\(4,\), the file allows \[1, 8\]"):
+        server_files(tmp_path, "late", sizes=(4,))
+
+
+def test_a_version_is_not_seen_where_the_files_of_the_server_cannot_be_written(exported, tmp_path):
+    (tmp_path / "models.config").write_text("no text format {{{")
+    with pytest.raises(text_format.ParseError):
+        mk.export.publish(exported, tmp_path / "vqa", RAW)
+    assert not list((tmp_path / "vqa").iterdir())
+
+
+def test_text_ops_are_loaded_when_a_model_needs_them(exported, monkeypatch):
+    answer, loader = sys.modules["mmkeras.export.answer"], tf.compat.v1.saved_model.loader
+    load, sessions, loaded = loader.load, [], []
+
+    def picky(session, *args):
+        sessions.append(session)
+        if not loaded:
+            raise tf.errors.NotFoundError(None, None, "Op type not registered 'Tokenize'")
+        return load(session, *args)
+
+    monkeypatch.setattr(loader, "load", picky)
+    monkeypatch.setattr(answer, "_load_text_ops", lambda: loaded.append(True))
+    with answer.Loaded(exported) as model:
+        assert model.ask({"text": ["abc"]})["length"].tolist() == [3]
+    assert loaded == [True]
+    for session in sessions:
+        with pytest.raises(RuntimeError, match="closed Session"):
+            session.run([])

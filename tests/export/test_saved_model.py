@@ -162,7 +162,7 @@ def test_decoded_tensors_give_the_same_answers(exported):
     with Loaded(path) as model:
         raw = model.ask(data.raw("train", range(5)))
         tensors = model.ask(x, "decoded")
-        assert set(raw) - set(tensors) == {"bad_input"}
+        assert set(raw) == set(tensors) and not tensors["bad_input"].any()
         for name in ("answer", "tags", "size"):
             np.testing.assert_allclose(tensors[name], raw[name], atol=5e-6)
         np.testing.assert_array_equal(tensors["answer_label"], raw["answer_label"])
@@ -171,6 +171,29 @@ def test_decoded_tensors_give_the_same_answers(exported):
         masked = model.ask(x, "decoded")["answer"]
         left_out = {k: v for k, v in x.items() if not k.startswith("image")}
         np.testing.assert_allclose(model.ask(left_out, "decoded")["answer"], masked, atol=5e-6)
+
+
+def test_a_decoded_item_that_no_decoder_returns_is_absent_and_fails_no_row(exported):
+    _, data, path = exported
+    x, _ = next(iter(data.batches("train", 1000)))
+    x = {name: value.numpy() for name, value in x.items()}
+    absent = {name: value.copy() for name, value in x.items()}
+    bad = np.zeros((len(x["image"]), 4), bool)
+    wrong = {"question": [10**6, -1], "sound": [np.nan], "numbers": [np.inf, np.nan]}
+    for name, values in wrong.items():
+        mask = x[f"{name}_mask"].reshape(len(bad), -1)
+        for row, value in zip(np.flatnonzero(mask.any(axis=1)), values, strict=False):
+            x[name][row, mask[row].argmax()] = value
+            absent[f"{name}_mask"][row] = False
+            bad[row, list(SPECS).index(name)] = True
+    assert bad.sum() == 5
+    hidden = np.argwhere(~x["question_mask"])[0]
+    x["question"][tuple(hidden)] = -7  # behind the mask: no bad input
+    with Loaded(path) as model:
+        told, plain = model.ask(x, "decoded"), model.ask(absent, "decoded")
+    np.testing.assert_array_equal(told["bad_input"], bad)
+    np.testing.assert_array_equal(told["answer"], plain["answer"])
+    assert np.isfinite(told["answer"]).all() and not plain["bad_input"].any()
 
 
 def test_embeddings_are_what_the_fusion_reads(exported):

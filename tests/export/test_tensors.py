@@ -65,15 +65,18 @@ def test_parity_with_keras(model, tmp_path, rng, form):
     scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(answered["kind_scores"], scores, atol=5e-6)
     np.testing.assert_allclose(answered["tags_scores"], 1 / (1 + np.exp(-answered["tags"])), 1e-5)
-    about = json.loads((tmp_path / "model.json").read_text())
+    about = json.loads((tmp_path / f"model.{form}.json").read_text())
     assert mk.core.from_json(json.dumps(about)) == SPECS
     assert about["classes"] == {"kind": ["a", "b", "c"], "tags": ["x", "y"]}
-    assert {file.name for file in tmp_path.iterdir()} == {path.name, "model.json"}
+    assert {file.name for file in tmp_path.iterdir()} == {path.name, f"{path.name}.json"}
     with pytest.raises(ValueError, match="never overwrites a file"):
         getattr(mk.export, form)(model, SPECS, path)
     x.pop("words_mask")
     with pytest.raises(ValueError, match=r"Missing: \['words_mask'\]"):
         mk.export.run_tensors(path, x)
+    path.unlink()
+    with pytest.raises(ValueError, match=rf"never overwrites a file.*model.{form}.json' exists"):
+        getattr(mk.export, form)(model, SPECS, path)
 
 
 @pytest.mark.parametrize("form", ["onnx", "tflite"])

@@ -59,7 +59,14 @@ def test_a_variant_is_smaller_and_as_good(trained, tmp_path, precision):
 
 def test_float32_is_the_model(trained, tmp_path):
     model, data = trained
-    report = mk.export.variant(model, data, tmp_path / "1", "float32", max_loss=0.0)
+    export = {"max_loss": 0.0, "top_k": 1, "signatures": ["serving_default"], "jit": True}
+    report = mk.export.variant(model, data, tmp_path / "1", "float32", **export)
+    assert mk.export.about(tmp_path / "1")["signatures"] == ["serving_default"]
+    assert b"_XlaMustCompile" in (tmp_path / "1" / "saved_model.pb").read_bytes()
+    answered = session_loader.ask(tmp_path / "1", data.raw("valid", range(3)))
+    assert answered["sign_top_labels"].shape == (3, 1)
+    with pytest.raises(ValueError, match="'signatures', 'top_k'.*argument='top_n'"):
+        mk.export.variant(model, data, tmp_path / "2", "float32", top_n=1)
     assert report["before"] == report["after"]
     assert report["bytes"]["before"] == report["bytes"]["after"]
 

@@ -1,10 +1,14 @@
 """Late fusions explained exactly, contrastive spaces, and versions that are told apart."""
 
+import json
+import sys
+
 import keras
 import numpy as np
 import pytest
 
 import mmkeras as mk
+from tests.objectives import inputs
 from tests.session_loader import Loaded, ask
 
 SPECS = {"left": mk.Vector(size=3), "right": mk.Vector(size=2)}
@@ -146,3 +150,91 @@ def test_what_is_in_a_folder(late, tmp_path):
     assert "signature embed" in shown and "ops beyond TensorFlow" in shown
     with pytest.raises(ValueError, match="a folder with a saved_model.pb"):
         mk.export.inspect(tmp_path)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_objectives_that_run_the_fusion_leave_embeddings_and_answers_alone(
+    labelled, late, tmp_path
+):
+    _, data, _ = late
+    heads = {"match": mk.objectives.Contrastive(4), "pairing": mk.objectives.Matching("match")}
+    if labelled:
+        heads["kind"] = mk.heads.Classifier(data.targets["kind"].classes)
+    keras.utils.set_random_seed(0)
+    model = mk.assemble(data.modalities, fusion="concatenation", heads=heads, hidden_dim=8)
+    names = ["serving_default", "embed"]
+    path = mk.export.saved_model(model, data.modalities, tmp_path / "1", signatures=names)
+    x, _ = next(iter(data.batches("train", 12)))
+    with Loaded(path) as exported:
+        found = exported.ask(data.raw("train", range(12)), "embed")
+        answered = exported.ask(data.raw("train", range(12)))
+    assert {"left", "right", "match", "bad_input"} == set(found) - {"fused"}
+    for name in data.modalities:
+        encoder = next(
+            layer
+            for layer in model.layers
+            if isinstance(layer, keras.Model) and set(layer.input) >= {name}
+        )
+        made = encoder.predict_on_batch({k: x[k] for k in (name, f"{name}_mask")})
+        mask = made["mask"][:, :, None]
+        mean = np.where(mask, made["tokens"], 0).sum(axis=1) / np.maximum(mask.sum(axis=1), 1)
+        np.testing.assert_allclose(found[name], mean, atol=5e-6)
+    expected = model.predict_on_batch(x)
+    np.testing.assert_allclose(answered["match"], expected["match"], atol=5e-6)
+    assert set(mk.export.about(path)["heads"]) == set(heads) - {"pairing"}
+    assert "pairing" not in answered, "it depends on the other rows"
+    assert ("fused" in found) == labelled
+    if labelled:
+        head = next(layer for layer in model.layers if layer.name == "kind")
+        logits = found["fused"] @ head.dense.kernel.numpy() + head.dense.bias.numpy()
+        np.testing.assert_allclose(logits, expected["kind"], atol=5e-6)
+        difference = mk.export.diff(path, path, data)["heads"]
+        assert set(difference) == {"match", "kind"}
+
+
+def test_a_model_of_losses_alone_has_nothing_to_serve(tmp_path):
+    specs, heads = (
+        {"image": inputs.SPECS["image"]},
+        {"patches": mk.objectives.MaskedPatches("image")},
+    )
+    model = mk.assemble(specs, {"image": inputs.ENCODERS["image"]}, heads=heads, hidden_dim=8)
+    with pytest.raises(ValueError, match=r"a head or a contrastive objective.*\['patches'\]"):
+        mk.export.saved_model(model, specs, tmp_path / "1")
+    assert not list(tmp_path.iterdir())
+
+
+def told(folder, classes, scores):
+    """What `diff` reads of an export: a Classifier, and a Regressor that says its last score."""
+    (folder / "assets.extra").mkdir(parents=True)
+    about = {"heads": {"kind": "Classifier", "size": "Regressor"}, "classes": {"kind": classes}}
+    (folder / "assets.extra" / "mmkeras.json").write_text(json.dumps(about))
+    scores = np.array(scores, "float32")
+    label = np.array(classes)[scores.argmax(axis=1)]
+    return {"kind": scores, "kind_scores": scores, "kind_label": label, "size": scores[:, :1]}
+
+
+def test_diff_counts_by_class_and_only_what_is_there(tmp_path, monkeypatch):
+    rows = {"left": [[1.0, 2.0, 3.0]] * 4, "kind": ["a", "b", None, "a"]}
+    specs = {"left": mk.Vector(size=3, normalize=False)}
+    data = mk.data.table(rows, specs, {"kind": mk.Label(optional=True)}, valid=rows)
+    nan = float("nan")
+    scores = [[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.6, 0.4]]
+    turned = [[0.1, 0.9], [0.8, 0.2], [0.3, 0.7], [nan, nan]]
+    a = told(tmp_path / "a", ["a", "b"], scores)
+    b = told(tmp_path / "b", ["b", "a"], turned[:3] + [[0.4, 0.6]])
+    c = told(tmp_path / "c", ["a", "b"], scores[:3] + [[nan, nan]])
+    d = told(tmp_path / "d", ["a", "x"], scores)
+    answers = {tmp_path / name: one for name, one in zip("abcd", (a, b, c, d), strict=True)}
+    monkeypatch.setattr(sys.modules["mmkeras.export.difference"], "_ask", lambda p, *_: answers[p])
+    found = {n: mk.export.diff(tmp_path / "a", tmp_path / n, data)["heads"] for n in "abcd"}
+    kind = found["b"]["kind"]
+    assert kind["largest"] == 0.0 and kind["changed"] == 0
+    assert kind["right_a"] == kind["right_b"] == 3, "the row without a label is neither"
+    assert {v: sums["rows"] for v, sums in kind["groups"]["kind"].items()} == {
+        "": 1,
+        "a": 2,
+        "b": 1,
+    }
+    assert found["c"]["kind"]["changed"] == found["c"]["size"]["changed"] == 1
+    assert found["c"]["kind"]["broken"] == 1, "what is no number is not right"
+    assert found["d"]["kind"]["largest"] is None and found["a"]["size"]["changed"] == 0

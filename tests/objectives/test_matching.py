@@ -126,7 +126,7 @@ def test_the_export_holds_the_embeddings(tmp_path):
     }
     data = mk.data.table(rows, SPECS)
     parity = mk.export.check_parity(model, SPECS, tmp_path / "1", data.raw("train", range(3)))
-    assert set(parity) == {"match", "pairing", "words"} and max(parity.values()) < 1e-4
+    assert set(parity) == {"match"} and parity["match"] < 1e-4  # the other outputs are losses
 
 
 def test_a_batch_of_one_pair_has_no_negative():

@@ -22,6 +22,8 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from tests.session_loader import Loaded
+
 PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+))?(/metadata|:predict)?")
 
 
@@ -31,12 +33,8 @@ class Model:
     def __init__(self, base):
         self.version = max(int(p.name) for p in base.iterdir() if p.name.isdecimal())
         self.name = base.name
-        self.session = tf.compat.v1.Session(graph=tf.Graph())
-        with self.session.graph.as_default():
-            loaded = tf.compat.v1.saved_model.loader.load(
-                self.session, ["serve"], str(base / str(self.version))
-            )
-        self.signatures = loaded.signature_def
+        loaded = Loaded(base / str(self.version))
+        self.session, self.signatures = loaded.session, loaded.signatures
 
     def run(self, name, tensors):
         """Input -> array to output -> array; what is missing is filled in (predict_util.cc)."""

@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 import mmkeras as mk
 from mmkeras.serving import client as module
 from mmkeras.serving.errors import Refused
+from tests.serving import double
 from tests.serving.conftest import SPECS
 
 ATOL = 5e-6  # a batch of another size orders its sums otherwise
@@ -216,7 +217,7 @@ class Picky:
         self.batches.append(len(numbers))
         if (numbers < 0).any() or len(numbers) == 7:
             raise Refused("told to refuse")
-        return {"answer": numbers}
+        return dict.fromkeys(outputs, numbers)
 
 
 @pytest.mark.parametrize("bad", [0, 5, 10, 11])
@@ -233,5 +234,74 @@ def test_a_refusal_names_input_and_row(rest, bad):
 def test_a_refusal_of_all_rows_together(rest):
     client = mk.serving.Client(rest.url, "vqa", batch_size=7)
     client._server = Picky(client.signature)
-    with pytest.raises(ValueError, match="^Rows 7 to 13 together: told to refuse"):
-        client._part({"numbers": np.ones((14, 2), "float32")}, 7, 14)
+    numbers = np.arange(28.0).reshape(14, 2)
+    asked = {"numbers": numbers, "question": ["?"] * 14}
+    for batches in ([7, 4, 4, 4, 2], [4, 4, 4, 2]):  # the second time it is known
+        client._server.batches.clear()
+        np.testing.assert_array_equal(client.predict(asked)["answer"], numbers[:, 0])
+        assert client._server.batches == batches
+
+
+def test_a_server_that_takes_fewer_rows(rest, model, monkeypatch):
+    run = model.run
+
+    def few(name, tensors):
+        if len(tensors["question"]) > 8:
+            raise ValueError("Task size is larger than maximum input batch size 8")
+        return run(name, tensors)
+
+    monkeypatch.setattr(model, "run", few)
+    texts = [f"how many {i}?" for i in range(20)]
+    expected = run("serving_default", {"question": np.array([t.encode() for t in texts], object)})
+    client = mk.serving.Client(rest.url, "vqa")
+    equal(client.predict({"question": texts}), expected)
+    asked = len(rest.asked)
+    equal(client.predict({"question": texts}), expected)
+    assert len(rest.asked) == asked + 4, "5 rows each"
+
+
+@pytest.fixture(params=[double.Rest, double.Rpc])
+def doubled(request, model):
+    server = request.param(model)
+    yield server.url
+    if request.param is double.Rpc:
+        server.server.stop(None)
+    else:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_version_with_other_outputs_is_asked_by_its_metadata(doubled, model, monkeypatch):
+    changed = {}
+    for name, held in model.signatures.items():
+        changed[name] = type(held).FromString(held.SerializeToString())
+        if "answer" in held.outputs:
+            changed[name].outputs["reply"].CopyFrom(held.outputs["answer"])
+            del changed[name].outputs["answer"]
+    with mk.serving.Client(doubled, "vqa", batch_size=2) as client:
+        asked = {"question": ["is there a red circle?", "how many shapes?", "?"]}
+        before = client.predict(asked)
+        monkeypatch.setattr(model, "signatures", changed)
+        after = client.predict(asked)
+        np.testing.assert_allclose(after["reply"], before["answer"], atol=ATOL)
+        assert set(after) == set(client.signature.outputs) and "answer" not in after
+        run = model.run
+        kept = ("answer_label", "bad_input")
+        monkeypatch.setattr(model, "run", lambda *a: {name: run(*a)[name] for name in kept})
+        without = r"Received: \['answer_label', 'bad_input'\], without .*'reply'\].*ask again"
+        with pytest.raises(RuntimeError, match=without):
+            client.predict(asked)
+
+
+def test_closing_ends_the_connections_of_all_threads(rest):
+    with mk.serving.Client(rest.url, "vqa") as client:
+        threads = [threading.Thread(target=lambda: client.signature) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        opened = list(client._server._opened)
+        assert opened and all(connection.sock is not None for connection in opened)
+    assert all(connection.sock is None for connection in opened)
+    assert client.predict({"question": ["?"]})["answer_label"].shape == (1,), "it opens a new one"
+    client.close()
