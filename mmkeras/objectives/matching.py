@@ -29,7 +29,7 @@ class Matching(RowObjective):
     The negatives are of the replica's part of the batch (of the micro-batch), as in the paper.
 
     Args:
-        of: name of the `Contrastive` objective, which must stand before this one.
+        embedded_by: name of the `Contrastive` objective, which must stand before this one.
         temperature: of the draw; 0.07, where CLIP and ALBEF begin (they use the learned one).
         seed: of the draw; None for one from the global seed.
         modalities: the two; all of the model's when None.
@@ -41,7 +41,7 @@ class Matching(RowObjective):
 
     def __init__(
         self,
-        of: str,
+        embedded_by: str,
         *,
         temperature: float = 0.07,
         seed: int | None = None,
@@ -50,17 +50,17 @@ class Matching(RowObjective):
     ) -> None:
         """Stores the arguments."""
         super().__init__(modalities, **kwargs)
-        self.of = of
+        self.embedded_by = checks.identifier("embedded_by", embedded_by)
         self.temperature = checks.real("temperature", temperature, 1e-3)
         self.seed = seed
 
     def connect(self, parts: Any) -> Any:
         """Draws negatives, fuses all pairs and judges them; see `mmkeras.models.parts.Parts`."""
-        embeddings, names = parts.embeddings(self.of)
+        embeddings, names = parts.embeddings(self.embedded_by)
         if len(self.modalities) != 2 or not set(self.modalities) <= set(names):
             raise ValueError(
-                f"A pair has two modalities of {names}, which {self.of!r} embeds. Received: "
-                f"{self.modalities}. Give `modalities=({names[0]!r}, {names[1]!r})`."
+                f"A pair has two modalities of {names}, which {self.embedded_by!r} embeds. "
+                f"Received: {self.modalities}. Give `modalities=({names[0]!r}, {names[1]!r})`."
             )
         places = [names.index(m) for m in self.modalities]
         draw = HardNegatives(
@@ -90,7 +90,11 @@ class Matching(RowObjective):
 
     def get_config(self) -> dict:
         """Returns the constructor's arguments."""
-        own = {"of": self.of, "temperature": self.temperature, "seed": self.seed}
+        own = {
+            "embedded_by": self.embedded_by,
+            "temperature": self.temperature,
+            "seed": self.seed,
+        }
         return {**super().get_config(), **own}
 
 

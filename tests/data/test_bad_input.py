@@ -389,9 +389,7 @@ def test_labels():
     ],
 )
 def test_numbers_that_are_none(cell, rule):
-    with says(
-        ValueError, f"Row 2 of the given columns, target 'y': {rule}", f"Received: {cell!r}"
-    ):
+    with says(ValueError, f"Row 2 of the given columns, target 'y': {rule}", f"Received: {cell!r}"):
         mk.data.table({"v": [1.0, 2.0], "y": [1.0, cell]}, V, {"y": Number()})
 
 

@@ -14,7 +14,7 @@ import mmkeras as mk
 from mmkeras.objectives import MaskedFrames, MaskedPatches, MaskedText, Objective
 from mmkeras.objectives.masked_values import squared_error
 from tests import contract
-from tests.objectives import jax_run
+from tests.objectives import jax_masked
 from tests.objectives.inputs import ENCODERS, FUSION, SPECS, batch, heads
 
 
@@ -268,7 +268,7 @@ def test_objectives_run_on_jax_and_count_the_same(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    expected = jax_run.outputs()
+    expected = jax_masked.outputs()
     with np.load(tmp_path / "found.npz") as found:
         assert set(found) == set(expected)
         for name, out in expected.items():
