@@ -18,8 +18,8 @@ class Reader:
         """Moves the items into tensors; the keywords are for the kind's decoder."""
         self.form = column.form
         self.index = tf.constant(column.index)
-        self.items = _tensor(column.items)
-        self.mask = None if column.mask is None else _tensor(column.mask)
+        self.items = tensor(column.items)
+        self.mask = None if column.mask is None else tensor(column.mask)
         # What is decoded may still be cropped at random.
         ready = column.form == "decoded" and not getattr(modality, "augment", {})
         self.decoder = None if ready else decoder(modality.item, **kwargs)
@@ -48,7 +48,7 @@ class Reader:
         return self.decoder(raw, draws) if chosen else self.decoder(raw)
 
 
-def _tensor(items: np.ndarray) -> Any:
+def tensor(items: np.ndarray) -> Any:
     """Returns a tensor of a column's items; of a mapped file without reading it."""
     if isinstance(items, np.memmap):
         return tf.experimental.dlpack.from_dlpack(items.__dlpack__())

@@ -2,13 +2,17 @@
 
 import re
 
+import numpy as np
 import tensorflow as tf
 
 from mmkeras.core import Modality
 from mmkeras.data.columns import Column, is_absent
+from mmkeras.data.kinds import decoder, steps
 from mmkeras.data.options import tuned
-from mmkeras.data.reader import Reader
+from mmkeras.data.reader import Reader, tensor
 from mmkeras.data.tolerant import readable
+
+_CHUNK = 4096  # items at a time
 
 
 def unreadable(modality: Modality, column: Column) -> dict[int, str]:
@@ -35,6 +39,24 @@ def unreadable(modality: Modality, column: Column) -> dict[int, str]:
         if item not in column.faults
     }
     return {**reasons, **column.faults}
+
+
+def unusable(modality: Modality, column: Column) -> dict[int, str]:
+    """Returns item -> reason for numbers too large for a model, by an adapted spec.
+
+    By the rule by which a request is told bad (`mmkeras.data.kinds.steps.usable`).
+    """
+    if column.form == "decoded" or modality.kind not in ("vector", "table", "series"):
+        return {}
+    broken, count = decoder(modality).broken, len(column.items)
+    parts = [
+        broken(tensor(column.items[start : start + _CHUNK])) for start in range(0, count, _CHUNK)
+    ]
+    reason = (
+        f"holds a number beyond {steps.LARGEST:g} as the model sees it: so many times `scale` away "
+        "from `mean`, or, with normalize=False, as it is"
+    )
+    return dict.fromkeys(np.flatnonzero(np.concatenate(parts)).tolist(), reason)
 
 
 def _file(column: Column, item: int) -> str:

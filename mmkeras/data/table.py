@@ -12,7 +12,7 @@ from mmkeras.core.identifiers import nearest
 from mmkeras.data import kinds, sources, truth
 from mmkeras.data.columns import Column
 from mmkeras.data.dataset import Data, Split
-from mmkeras.data.scan import unreadable
+from mmkeras.data.scan import unreadable, unusable
 from mmkeras.data.sources import Rows
 
 
@@ -82,12 +82,16 @@ def table(
     }
     bad = {
         split: {
-            m: _bad_rows(split, m, spec, rows[split], made[split], on_bad)
+            m: _bad_rows(split, m, unreadable(spec.item, made[split][m]), rows, made, on_bad)
             for m, spec in modalities.items()
         }
         for split in rows
     }
     adapted = {m: kinds.adapt(spec, made["train"][m]) for m, spec in modalities.items()}
+    for split, found in bad.items():  # what only mean and scale tell
+        for m, spec in adapted.items():
+            reasons = unusable(spec.item, made[split][m])
+            found[m] |= _bad_rows(split, m, reasons, rows, made, on_bad)
     targets = {
         name: truth.adapt(name, spec, rows["train"].column(where[name]))
         for name, spec in targets.items()
@@ -147,13 +151,17 @@ def _check_modalities(modalities: Mapping[str, Modality]) -> None:
 
 
 def _bad_rows(
-    split: str, name: str, spec: Modality, rows: Rows, made: dict[str, Column], on_bad: str
+    split: str,
+    name: str,
+    reasons: dict[int, str],
+    rows: dict[str, Rows],
+    made: dict[str, dict[str, Column]],
+    on_bad: str,
 ) -> dict[int, str]:
     """Raises for, or masks, the unreadable items of a column; returns row number -> reason."""
-    column = made[name]
-    reasons = unreadable(spec.item, column)
     if not reasons:
         return {}
+    column, rows = made[split][name], rows[split]
     found = {
         int(row): reasons[int(item)]
         for row, items in zip(rows.numbers, column.index.reshape(len(rows), -1), strict=True)
@@ -173,7 +181,7 @@ def _bad_rows(
         f"row {row}: {reason}.",
         stacklevel=4,
     )
-    made[name] = column.without(np.array(sorted(reasons)))
+    made[split][name] = column.without(np.array(sorted(reasons)))
     return found
 
 

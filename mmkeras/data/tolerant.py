@@ -31,9 +31,11 @@ def tolerant(decoder: tf.Module, raw: Any) -> tuple[Any, Any, Any]:
     """Decodes a batch of raw items; one that cannot be read is absent. In the graph.
 
     Unreadable is what `mk.data.table(on_bad="mask")` makes absent: bytes that cannot be decoded or
-    hold nothing (a WAV without samples, a clip without frames), text that is not UTF-8, a vector
-    with some NaN or any infinity, a sequence with an infinity, a row of a table with a number that
-    is none. An absent item ("", NaN) is not unreadable.
+    hold nothing (a WAV without samples, a clip without frames) or more than the spec allows
+    (`max_pixels`, `max_samples`, `max_bytes`), text that is not UTF-8, a vector with some NaN or
+    any number that is not `usable` (infinite, or too large for a model), a sequence with such a
+    number, a row of a table with such a one or with a number that is none. An absent item ("", NaN)
+    is not unreadable.
 
     Args:
         decoder: of `mmkeras.data.decoder`.

@@ -62,7 +62,8 @@ class Loaded:
             signature: name of one of `signatures`.
 
         Raises:
-            ValueError: the signature has no such input.
+            ValueError: the signature has no such input, or one holds values of another type or rows
+                of several shapes.
         """
         chosen = self.signatures[signature]
         unknown = sorted(set(raw) - set(chosen.inputs))
@@ -71,7 +72,9 @@ class Loaded:
                 f"Unknown inputs {unknown}. The signature has {sorted(chosen.inputs)}."
             )
         feed = {
-            info.name: raw[name] if name in raw else tf.make_ndarray(chosen.defaults[name])
+            info.name: _array(name, raw[name], info.dtype)
+            if name in raw
+            else tf.make_ndarray(chosen.defaults[name])
             for name, info in chosen.inputs.items()
         }
         outputs = {name: info.name for name, info in chosen.outputs.items()}
@@ -89,6 +92,21 @@ class Loaded:
     def __exit__(self, *error: Any) -> None:
         """Ends the session."""
         self.close()
+
+
+def _array(name: str, value: Any, dtype: int) -> np.ndarray:
+    """Returns the items of an input as an array of its type."""
+    dtype = tf.as_dtype(dtype)
+    rule = f"The input {name!r} must hold {dtype.name} items of one shape, a row each. "
+    try:
+        array = np.asarray(value, dtype.as_numpy_dtype)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{rule}Received: {type(value).__name__}: {error}.") from error
+    if dtype == tf.string:
+        others = {type(v).__name__ for v in array.flat if not isinstance(v, str | bytes)}
+        if others:
+            raise ValueError(f"{rule}Received: items of type {sorted(others)}.")
+    return array
 
 
 def _load_text_ops() -> None:

@@ -215,7 +215,7 @@ def test_a_truncated_jpeg_is_named_and_can_be_masked(pictures, tmp_path):
         ("PNG", 100, "Invalid PNG data, size 100"),
         ("GIF", 100, "Invalid GIF data"),
         ("BMP", 200, "Input size should match"),
-        (None, 0, "Unknown image file format"),
+        (None, 0, "must be a JPEG, PNG, GIF or BMP"),
     ],
 )
 def test_broken_pictures_of_every_format(pictures, kind, cut, reason):

@@ -24,6 +24,8 @@ class Audio(Modality):
         augment: training only, e.g. `{"time_shift": {"seconds": 0.1}, "noise": {"snr_db": 20},
             "spec_augment": {"time_masks": 1}}`; see `mmkeras.data.augment` and
             `mmkeras.layers.SpecAugment`.
+        max_samples: a file whose bytes could hold more 16-bit samples is unreadable, before any is
+            decoded (the default is 35 minutes at 16 kHz).
     """
 
     kind: ClassVar[str] = "audio"
@@ -43,10 +45,11 @@ class Audio(Modality):
     window_seconds: float = 0.025
     hop_seconds: float = 0.010
     augment: dict[str, dict] = field(default_factory=dict)
+    max_samples: int = 2**25
 
     def __post_init__(self) -> None:
         """Checks and normalises the arguments."""
-        for name in ("rate_hz", "num_bands", "num_coefficients"):
+        for name in ("rate_hz", "num_bands", "num_coefficients", "max_samples"):
             self._whole(name)
         if self.features == "mfcc" and self.num_coefficients > self.num_bands:
             raise ValueError(

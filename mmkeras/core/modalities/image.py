@@ -20,6 +20,8 @@ class Image(Modality):
             (antialiased when shrinking, smooth when enlarging: for pictures below the size).
         augment: training only, e.g. `{"flip": {}, "translate": {"fraction": 0.1}}`; see
             `mmkeras.data.augment` for the list and arguments.
+        max_pixels: a file that declares more is unreadable, as its header is read before decoding;
+            of a GIF the pixels of all frames count.
     """
 
     kind: ClassVar[str] = "image"
@@ -42,6 +44,7 @@ class Image(Modality):
     fit: str = "stretch"
     resize: str = "area"
     augment: dict[str, dict] = field(default_factory=dict)
+    max_pixels: int = 2**25
 
     def __post_init__(self) -> None:
         """Checks and normalises the arguments."""
@@ -57,6 +60,7 @@ class Image(Modality):
                 "For other counts pass decoded numbers as a Vector."
             )
         self._set("channels", int(self.channels))
+        self._whole("max_pixels")
         checks.one_of("fit", self.fit, ("stretch", "pad", "crop"))
         checks.one_of("resize", self.resize, ("area", "bilinear"))
         self._check_augment()

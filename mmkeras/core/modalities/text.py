@@ -33,6 +33,7 @@ class Text(Modality):
             tokenizer may have it of itself.
         augment: training only, e.g. `{"word_dropout": {"rate": 0.1}}`; see
             `mmkeras.data.augment` for the list and arguments.
+        max_bytes: a longer text is unreadable; it is not split.
     """
 
     kind: ClassVar[str] = "text"
@@ -50,10 +51,16 @@ class Text(Modality):
     segments: int = 1
     mask_token: bool = False
     augment: dict[str, dict] = field(default_factory=dict)
+    max_bytes: int = 2**20
 
     def __post_init__(self) -> None:
         """Checks and normalises the arguments."""
-        for name, minimum in (("length", 1), ("segments", 1), ("vocabulary_size", 3)):
+        for name, minimum in (
+            ("length", 1),
+            ("segments", 1),
+            ("vocabulary_size", 3),
+            ("max_bytes", 1),
+        ):
             self._whole(name, minimum)
         self._check_augment()
         if isinstance(self.tokenizer, Mapping):

@@ -30,6 +30,8 @@ class Video(Modality):
         fit, resize: as of `Image`.
         augment: training only, e.g. `{"flip": {}, "temporal_crop": {"scale": (0.8, 1.0)}}`; drawn
             once per video, the same for all its frames. See `mmkeras.data.augment`.
+        max_pixels: of a frame, and of all frames of a GIF together, which are decoded at once; a
+            file that declares more is unreadable.
     """
 
     kind: ClassVar[str] = "video"
@@ -51,6 +53,7 @@ class Video(Modality):
     fit: str = "stretch"
     resize: str = "area"
     augment: dict[str, dict] = field(default_factory=dict)
+    max_pixels: int = 2**25
 
     def __post_init__(self) -> None:
         """Checks and normalises the arguments."""
@@ -66,7 +69,8 @@ class Video(Modality):
     @property
     def picture(self) -> Image:
         """The spec of one frame."""
-        return Image(self.size, self.channels, self.fit, self.resize)
+        size, channels = self.size, self.channels
+        return Image(size, channels, self.fit, self.resize, max_pixels=self.max_pixels)
 
     shape = property(lambda self: (self.frames, *self.size, self.channels), doc="(N, H, W, C).")
     dtype = property(lambda self: "uint8", doc="Pixels stay uint8 until the encoder.")

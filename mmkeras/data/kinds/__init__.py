@@ -3,7 +3,8 @@
 Each has `column(name, modality, rows, source, archive)`, which reads the cells of a source, and
 `Decoder(modality)`, a `tf.Module` called on a batch of raw items: the same runs in tf.data and
 inside the SavedModel. It returns `(value, mask)` with the shapes of its modality. An empty string
-(for numbers: any NaN or infinity) is an absent item: zeros and a mask that is false everywhere.
+(for numbers: any NaN, or what is not `steps.usable`) is an absent item: zeros and a mask that is
+false everywhere.
 In a sequence of numbers it is the row with the NaN that is not there, in a table the empty cell.
 A decoder whose items need no decoding to be told unreadable has `broken(raw)`, bool (B,); of the
 others those are that it raises for, or that hold nothing; see `mmkeras.data.tolerant`.

@@ -67,7 +67,18 @@ class Decoder(tf.Module):
 
     def __call__(self, raw: Any) -> tuple[Any, Any]:
         """Decodes a batch: at once when all its headers are plain, else one item at a time."""
-        size = self.modality.num_samples
+        size, most = self.modality.num_samples, self.modality.max_samples
+        largest = tf.reduce_max(tf.pad(tf.strings.length(raw), [[0, 1]])) - _HEADER
+        check = tf.debugging.Assert(
+            largest // 2 <= most,
+            [
+                f"must hold at most {most} samples of 16 bits, as `max_samples` declares. Received "
+                "bytes for:",
+                largest // 2,
+            ],
+        )
+        with tf.control_dependencies([check]):
+            raw = tf.identity(raw)
         plain = tf.reduce_all(self._plain(raw) | (tf.strings.length(raw) == 0))
         value, count = tf.cond(plain, lambda: self._at_once(raw), lambda: self._each(raw))
         value, count = tf.ensure_shape(value, (None, size)), tf.ensure_shape(count, (None,))

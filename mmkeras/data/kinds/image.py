@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from mmkeras.core import Image
+from mmkeras.data import limits
 from mmkeras.data.columns import Column, decoded, encoded_items, is_array
 from mmkeras.data.crop import RandomResizedCrop
 from mmkeras.data.draws import Draws
@@ -114,16 +115,20 @@ class Decoder(tf.Module):
         )
 
     def _jpeg(self, item: Any, channels: int, drawn: Any) -> Any:
+        size = limits.jpeg_size(item, self.modality.max_pixels)
         if drawn is None:
+            with tf.control_dependencies([size]):
+                item = tf.identity(item)
             picture = tf.io.decode_jpeg(item, channels, dct_method="INTEGER_ACCURATE")
             return self.fit(tf.ensure_shape(picture, (None, None, channels)))
-        box = self.crop.box(drawn, tf.image.extract_jpeg_shape(item)[:2])
+        box = self.crop.box(drawn, size)
         picture = tf.image.decode_and_crop_jpeg(item, box, channels, dct_method="INTEGER_ACCURATE")
         return self.resize(tf.ensure_shape(picture, (None, None, channels)))
 
     def _other(
         self, item: Any, channels: int, drawn: Any, convert: Callable[[Any], Any] | None = None
     ) -> Any:
+        item = limits.picture(item, self.modality.max_pixels)
         picture = tf.io.decode_image(item, channels, expand_animations=False)
         picture = tf.ensure_shape(picture, (None, None, channels))
         picture = convert(picture) if convert else picture

@@ -26,8 +26,8 @@ class Decoder(tf.Module):
         self.modality = modality
 
     def broken(self, raw: Any) -> Any:
-        """(B,) whether a step that is looked at holds an infinity."""
-        return steps.broken(raw, self.modality.source_steps)
+        """(B,) whether a step that is looked at holds a number that is not usable."""
+        return steps.broken(self.modality, raw, self.modality.source_steps)
 
     def __call__(self, raw: Any) -> tuple[Any, Any]:
         """Resamples and standardises a batch."""

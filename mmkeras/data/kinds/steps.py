@@ -18,6 +18,9 @@ from mmkeras.core import Modality
 from mmkeras.data.columns import Column
 from mmkeras.data.sources import Rows, missing, read_members
 
+LARGEST = 1e6
+"""Of numbers as a model sees them: deviations from the mean, or what `normalize=False` leaves."""
+
 
 def column(
     name: str, modality: Modality, limit: int, rows: Rows, source: str, archive: Any = None
@@ -173,9 +176,27 @@ def standardised(value: Any, mean: Any, scale: Any) -> Any:
     return (value - tf.constant(mean, value.dtype)) * tf.constant(inverse, value.dtype)
 
 
-def broken(raw: Any, limit: int) -> Any:
-    """(B,) whether there is an infinity in the first `limit` steps of raw (B, S, C)."""
-    return tf.reduce_any(tf.math.is_inf(raw[:, :limit]), axis=[1, 2])
+def seen(modality: Modality, value: Any) -> Any:
+    """Numbers as the model sees them: standardised, unless the spec leaves them as they are."""
+    if not modality.normalize:
+        return value
+    return standardised(value, modality.mean, modality.scale)
+
+
+def usable(value: Any) -> Any:
+    """Whether numbers are finite and at most `LARGEST`, above or below 0, as the model sees them.
+
+    Larger ones overflow in a model's products, and its answer is NaN. The one rule of `Vector`,
+    `Series` and `Table`.
+    """
+    return tf.abs(value) <= LARGEST
+
+
+def broken(modality: Modality, raw: Any, limit: int) -> Any:
+    """(B,) whether the first `limit` steps of raw (B, S, C) hold what is neither usable nor NaN."""
+    raw = raw[:, :limit]
+    good = usable(seen(modality, raw)) | tf.math.is_nan(raw)
+    return ~tf.reduce_all(good, axis=[1, 2])
 
 
 def decode(modality: Modality, raw: Any, limit: int, ratio: float = 1.0) -> tuple[Any, Any]:
@@ -183,7 +204,7 @@ def decode(modality: Modality, raw: Any, limit: int, ratio: float = 1.0) -> tupl
 
     Args:
         modality: a `Series` or a `Vector` with steps, adapted.
-        raw: float32; a row with a NaN or infinity is a step that is not there.
+        raw: float32; a row with a NaN or what is not `usable` is a step that is not there.
         limit: number of raw steps that are looked at.
         ratio: raw steps per step; the value of step t is read at the position t * ratio, on the
             straight line between its two neighbours.
@@ -192,10 +213,10 @@ def decode(modality: Modality, raw: Any, limit: int, ratio: float = 1.0) -> tupl
     value = tf.cast(raw, tf.float32)[:, :limit]
     short = limit - tf.shape(value)[1]
     value = tf.pad(value, [[0, 0], [0, short], [0, 0]], constant_values=float("nan"))
-    mask = tf.reduce_all(tf.math.is_finite(value), axis=2)
+    # Standardised before the sum of neighbours, into which an optimizer would move the mean.
+    value = seen(modality, value)
+    mask = tf.reduce_all(usable(value), axis=2)
     value = tf.where(mask[:, :, None], value, 0.0)
-    if modality.normalize:  # before the sum of neighbours, into which an optimizer moves the mean
-        value = standardised(value, modality.mean, modality.scale)
     if ratio != 1.0:
         position = np.round(np.arange(steps) * ratio, 6)
         below, above = np.floor(position).astype(np.int32), np.ceil(position).astype(np.int32)

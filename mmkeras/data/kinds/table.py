@@ -11,7 +11,7 @@ import tensorflow as tf
 from mmkeras.core import Table
 from mmkeras.core.identifiers import nearest
 from mmkeras.data.columns import Column
-from mmkeras.data.kinds.steps import standardised, unless_constant
+from mmkeras.data.kinds.steps import standardised, unless_constant, usable
 from mmkeras.data.sources import Rows, missing
 
 _NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
@@ -139,15 +139,18 @@ class Decoder(tf.Module):
         if self.modality.categorical:
             parts.append(self._categories(cells[:, split:]))
         value = tf.concat(parts, axis=1)
-        mask = (tf.strings.length(cells) > 0) & tf.math.is_finite(value)
+        category = np.arange(value.shape[1]) >= split
+        mask = (tf.strings.length(cells) > 0) & (category | usable(value))
         return tf.where(mask, value, 0.0), mask
 
     def broken(self, raw: Any) -> Any:
-        """(B,) whether a numeric cell holds no finite decimal number."""
+        """(B,) whether a numeric cell holds no usable decimal number."""
         cells = tf.strings.strip(raw)[:, : len(self.modality.numeric)]
         number = tf.strings.regex_full_match(cells, _NUMBER)
         value = tf.strings.to_number(tf.where(number, cells, "0"), tf.float64)
-        good = (number & (tf.abs(value) <= _LARGEST)) | (tf.strings.length(cells) == 0)
+        seen = standardised(value, self.modality.mean or (), self.modality.scale or ())
+        good = number & (tf.abs(value) <= _LARGEST) & usable(seen)
+        good |= tf.equal(tf.strings.length(cells), 0)
         return ~tf.reduce_all(good, axis=1)
 
     def _numbers(self, cells: Any) -> Any:

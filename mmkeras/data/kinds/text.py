@@ -27,12 +27,17 @@ def column(name: str, modality: Text, rows: Rows, source: str, archive: Any = No
     """Returns the texts."""
     cells = rows.column(source)
     made = unique("raw", [b"" if missing(c) else _encoded(c) for c in cells])
-    return replace(made, faults=_faults(made.items))
+    return replace(made, faults=_faults(made.items, modality.max_bytes))
 
 
-def _faults(items: Any) -> dict[int, str]:
+def _faults(items: Any, limit: int) -> dict[int, str]:
     found = {}
     for item, text in enumerate(items):
+        if len(text) > limit:
+            found[item] = (
+                f"must have at most {limit} bytes, as `max_bytes` declares. Received: {len(text)}"
+            )
+            continue
         try:
             text.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -92,8 +97,9 @@ class Decoder(tf.Module):
         )
 
     def broken(self, raw: Any) -> Any:
-        """(B,) whether bytes are not UTF-8."""
-        return ~is_utf8(raw)
+        """(B,) whether bytes are not UTF-8, or more than the spec's limit."""
+        long = tf.strings.length(raw) > self.modality.max_bytes
+        return long | ~is_utf8(tf.where(long, "", raw))
 
     def __call__(self, raw: Any, draws: Draws | None = None) -> tuple[Any, Any]:
         """Tokenizes a batch; with draws, after the character noise that the spec declares."""

@@ -67,7 +67,7 @@ def adapt(modality: Vector, column: Column) -> Vector:
 
 
 class Decoder(tf.Module):
-    """Numbers (B, F) -> standardised float32 (B, F), bool (B,); NaN or infinity: absent.
+    """Numbers (B, F) -> standardised float32 (B, F), bool (B,); NaN or not usable: absent.
 
     With `steps`: (B, S, F) -> (B, T, F), bool (B, T).
     """
@@ -78,18 +78,16 @@ class Decoder(tf.Module):
         self.modality = modality
 
     def broken(self, raw: Any) -> Any:
-        """(B,) whether some of the numbers are NaN, or any is infinite; of steps, the latter."""
+        """(B,) whether some of the numbers are NaN, or any is not usable; of steps, the latter."""
         if self.modality.steps is not None:
-            return steps.broken(raw, self.modality.steps)
-        good = tf.reduce_all(tf.math.is_finite(raw), axis=1)
+            return steps.broken(self.modality, raw, self.modality.steps)
+        good = tf.reduce_all(steps.usable(steps.seen(self.modality, raw)), axis=1)
         return ~good & ~tf.reduce_all(tf.math.is_nan(raw), axis=1)
 
     def __call__(self, raw: Any) -> tuple[Any, Any]:
         """Standardises a batch."""
         if self.modality.steps is not None:
             return steps.decode(self.modality, raw, self.modality.steps)
-        value = tf.cast(raw, tf.float32)
-        mask = tf.reduce_all(tf.math.is_finite(value), axis=1)
-        if self.modality.normalize:
-            value = steps.standardised(value, self.modality.mean, self.modality.scale)
+        value = steps.seen(self.modality, tf.cast(raw, tf.float32))
+        mask = tf.reduce_all(steps.usable(value), axis=1)
         return tf.where(mask[:, None], value, 0.0), mask

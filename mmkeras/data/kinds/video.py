@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from mmkeras.core import Video
+from mmkeras.data import limits
 from mmkeras.data.columns import Column, decoded, encoded_items, is_array
 from mmkeras.data.container import pack, unpack
 from mmkeras.data.crop import TemporalCrop
@@ -126,6 +127,7 @@ class Decoder(tf.Module):
         )
 
     def _gif(self, item: Any, drawn: Any) -> tuple[Any, Any]:
+        item = limits.picture(item, self.modality.max_pixels)
         frames = tf.io.decode_gif(item)  # (S, h, w, 3), each as it is shown; whole ones alone
         times, end = self._gif_times(item, tf.shape(frames)[0])
         index, real = self.sample(times, end, drawn)
