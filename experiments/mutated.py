@@ -6,8 +6,8 @@ A model of every kind of modality, with its first weights, is exported and loade
 Each request holds two rows: a good one, and one of which one input was changed at random
 (`experiments.mutations`); in a twentieth of them the input itself has another shape or type. A
 request is `bad_input` (answered, and marked in the changed row), `readable` (answered, the change
-did no harm) or `refused` (an error that names an input). What must not be is counted too: a good row whose
-answer differs in a bit or that is marked, an answer that is not finite, an error of another kind.
+did no harm) or `refused` (an error that names an input). What must not be is counted too: a good
+row whose answer differs in a bit or that is marked, an answer that is not finite, any other error.
 A request of more than a minute ends the process. `--quick` sends every fiftieth.
 """
 
