@@ -6,8 +6,8 @@ A model of every kind of modality, with its first weights, is exported and loade
 Each request holds two rows: a good one, and one of which one input was changed at random
 (`experiments.mutations`); in a twentieth of them the input itself has another shape or type. A
 request is `bad_input` (answered, and marked in the changed row), `readable` (answered, the change
-did no harm) or `refused` (an error, not a crash). What must not be is counted too: a good row whose
-answer differs in a bit or that is marked, an answer that is not finite, an error of another kind.
+did no harm) or `refused` (an error that names an input). What must not be is counted too: a good
+row whose answer differs in a bit or that is marked, an answer that is not finite, any other error.
 A request of more than a minute ends the process. `--quick` sends every fiftieth.
 """
 
@@ -134,7 +134,8 @@ def outcome(
     try:
         answer = model.ask(request)
     except REFUSED as error:
-        return "refused" if str(error) else "failed", str(error)
+        named = any(name in str(error) for name in request)
+        return "refused" if named else "failed", str(error)
     except Exception as error:  # whatever else is a failure of the export
         return "failed", f"{type(error).__name__}: {error}"
     if any(not np.isfinite(v).all() for v in answer.values() if v.dtype.kind == "f"):

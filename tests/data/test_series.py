@@ -90,7 +90,7 @@ def test_one_channel_may_be_flat():
 def test_mean_and_scale_are_those_of_the_real_steps_of_the_training_rows(spec, rng):
     parts = [cell(rng, n) * 3 + 7 for n in (T, 2, 4)]
     parts[0][:, 1] = parts[1][:, 1] = parts[2][:, 1] = 1e7 + 1  # constant
-    data = table(parts, spec.replace(normalize=True), valid={"s": [cell(rng)]})
+    data = table(parts, spec.replace(normalize=True), valid={"s": [cell(rng) + [0, 1e7]]})
     learnt = data.modalities["s"]
     every = np.concatenate(parts).astype("float64")
     np.testing.assert_allclose(learnt.mean, every.mean(axis=0), rtol=1e-12)

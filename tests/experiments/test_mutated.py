@@ -6,6 +6,7 @@ import tensorflow as tf
 
 import mmkeras as mk
 from experiments import mutated, mutations
+from mmkeras.export.answer import Loaded
 
 COUNT = 200
 NAMES = ("picture", "views", "clip", "question", "sound", "numbers", "motion", "facts")
@@ -55,11 +56,24 @@ def test_what_must_not_be_is_told():
         "failed": RuntimeError("what"),
     }
     for became, answer in cases.items():
-        assert mutated.outcome(Model(answer), {}, good)[0] == became
-    assert mutated.outcome(Model(ValueError("")), {}, good)[0] == "failed"
+        assert mutated.outcome(Model(answer), {"x": None}, good)[0] == became
+    assert mutated.outcome(Model(ValueError("no name")), {"x": None}, good)[0] == "failed"
     assert mutated.outcome(Model(marked | {"bad_input": ~marked["bad_input"]}), {}, good)[0] == (
         "good row changed"
     )
+
+
+def test_items_of_another_type_or_of_several_shapes_are_refused_by_name(exported):
+    cases = {
+        "question": ([1.5], r"string items .* Received: items of type \['float'\]"),
+        "picture": ([None], r"Received: items of type \['NoneType'\]"),
+        "numbers": ([["a", "b", "c"]], "float32 items .* could not convert"),
+        "motion": ([[[1.0, 2.0]], [[1.0, 2.0], [3.0, 4.0]]], "inhomogeneous"),
+    }
+    with Loaded(exported[0]) as model:
+        for name, (value, text) in cases.items():
+            with pytest.raises(ValueError, match=f"The input '{name}' must hold .*{text}"):
+                model.ask({name: value})
 
 
 def test_the_pictures_that_are_made_are_real():
