@@ -18,7 +18,7 @@ class Series(Modality):
     t / rate_hz, on the straight line between its two neighbours (which does not filter: a signal
     with content above rate_hz / 2 is to be filtered before), and is there if both of them are.
 
-    An item with a number beyond 1e6 as the model sees it, standardised or not, is unreadable: its
+    An item with a number beyond 1e9 as the model sees it, standardised or not, is unreadable: its
     products overflow.
 
     Args:

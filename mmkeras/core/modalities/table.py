@@ -16,7 +16,7 @@ class Table(Modality):
     itself (its mask is false); the row is absent when every cell is missing. A raw item is C
     strings in the order of `columns`, numbers as decimal text; white space around them is dropped.
 
-    An item with a number beyond 1e6 as the model sees it, standardised or not, is unreadable: its
+    An item with a number beyond 1e9 as the model sees it, standardised or not, is unreadable: its
     products overflow.
 
     Args:

@@ -14,7 +14,7 @@ class Vector(Modality):
     A sequence is for features over time: a raw item is (S, F), a row per step; longer ones are
     cut, shorter ones padded and masked, and a row with a NaN is a step that is not there.
 
-    An item with a number beyond 1e6 as the model sees it, standardised or not, is unreadable: its
+    An item with a number beyond 1e9 as the model sees it, standardised or not, is unreadable: its
     products overflow.
 
     Args:

@@ -18,7 +18,7 @@ from mmkeras.core import Modality
 from mmkeras.data.columns import Column
 from mmkeras.data.sources import Rows, missing, read_members
 
-LARGEST = 1e6
+LARGEST = 1e9
 """Of numbers as a model sees them: deviations from the mean, or what `normalize=False` leaves."""
 
 
