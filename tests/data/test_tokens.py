@@ -80,7 +80,7 @@ def test_segments_in_the_pipeline_and_served(tmp_path):
         {"y": mk.heads.Classifier(data.classes)},
         hidden_dim=4,
     )
-    mk.export.saved_model(model, data.modalities, tmp_path / "1")
+    mk.export.saved_model(model, data.modalities, tmp_path / "1", signatures=("serving_default",))
     raw = data.raw("valid", range(4))
     parity = mk.export.check_parity(model, data.modalities, tmp_path / "1", raw)
     assert parity["y"] < 1e-5

@@ -300,7 +300,7 @@ def test_a_local_preset_is_trained_and_served(tmp_path):
     model = mk.assemble(data.modalities, {"text": borrowed}, "concatenation", heads, hidden_dim=8)
     model.compile("adamw", jit=False)
     model.fit(data.train(3), epochs=1, verbose=0)
-    mk.export.saved_model(model, data.modalities, tmp_path / "1")
+    mk.export.saved_model(model, data.modalities, tmp_path / "1", signatures=("serving_default",))
     report = mk.export.check_parity(
         model, data.modalities, tmp_path / "1", data.raw("train", range(6))
     )

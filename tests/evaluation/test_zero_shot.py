@@ -41,7 +41,9 @@ def test_a_classifier_of_words(trained, tmp_path):
     zero.save(tmp_path / "zero.keras")
     again = keras.models.load_model(tmp_path / "zero.keras")
     np.testing.assert_array_equal(again.predict_on_batch(x)["match"], logits)
-    mk.export.saved_model(zero, {"image": data.modalities["image"]}, tmp_path / "1")
+    mk.export.saved_model(
+        zero, {"image": data.modalities["image"]}, tmp_path / "1", signatures=("serving_default",)
+    )
     picture = data.raw("valid", [0])["image"][0]
     assert answer(str(tmp_path / "1"), {"image": [picture]})["match_label"] == part["match"][:1]
 

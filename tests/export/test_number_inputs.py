@@ -34,7 +34,7 @@ def exported(tmp_path_factory):
     heads = {"label": mk.heads.Classifier(data.classes)}
     model = mk.assemble(data.modalities, SMALL, heads=heads, hidden_dim=8)
     path = tmp_path_factory.mktemp("numbers") / "1"
-    mk.export.saved_model(model, data.modalities, path)
+    mk.export.saved_model(model, data.modalities, path, signatures=("serving_default",))
     return model, data, path
 
 

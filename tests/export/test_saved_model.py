@@ -296,7 +296,9 @@ def test_nothing_is_left_of_a_failed_export(exported, tmp_path, monkeypatch):
 
     monkeypatch.setattr(sys.modules["mmkeras.export.saved_model"], "describe", fail)
     with pytest.raises(OSError, match="disk full"):
-        mk.export.saved_model(model, data.modalities, tmp_path / "serving" / "1")
+        mk.export.saved_model(
+            model, data.modalities, tmp_path / "serving" / "1", signatures=("serving_default",)
+        )
     assert list((tmp_path / "serving").iterdir()) == []
 
 

@@ -91,7 +91,10 @@ def test_too_great_a_loss_is_refused_and_nothing_is_written(trained, tmp_path):
 def test_xla_is_an_option_that_changes_no_answer(trained, tmp_path):
     model, data = trained
     paths = [
-        mk.export.saved_model(model, data.modalities, tmp_path / n, jit=n == "x") for n in "nx"
+        mk.export.saved_model(
+            model, data.modalities, tmp_path / n, signatures=("serving_default",), jit=n == "x"
+        )
+        for n in "nx"
     ]
     compiled = [b"_XlaMustCompile" in (path / "saved_model.pb").read_bytes() for path in paths]
     assert compiled == [False, True]

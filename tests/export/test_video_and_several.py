@@ -43,7 +43,7 @@ def exported(tmp_path_factory):
     heads = {"kind": mk.heads.Classifier(data.classes)}
     model = mk.assemble(data.modalities, ENCODERS, heads=heads, hidden_dim=8)
     path = tmp_path_factory.mktemp("model") / "1"
-    mk.export.saved_model(model, data.modalities, path)
+    mk.export.saved_model(model, data.modalities, path, signatures=("serving_default",))
     return model, data, path
 
 

@@ -50,7 +50,7 @@ def test_a_model_as_any_other(make, rng, tmp_path):
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(again.predict_on_batch(x)["match"], found)
-    mk.export.saved_model(model, data.modalities, tmp_path / "1")
+    mk.export.saved_model(model, data.modalities, tmp_path / "1", signatures=("serving_default",))
     raw = {name: list(cells) for name, cells in data.raw("valid", np.arange(8)).items()}
     served = np.array(answer(str(tmp_path / "1"), raw)["match"]).reshape(8, 3, 6)
     np.testing.assert_allclose(served, found, atol=1e-5)
@@ -70,7 +70,9 @@ def test_towers_are_the_columns_of_the_model(rng, tmp_path):
                 one.predict_on_batch(own)["embedding"], found[:, i], atol=1e-6
             )
     one = mk.models.tower(model, "image")
-    mk.export.saved_model(one, {"image": data.modalities["image"]}, tmp_path / "1")
+    mk.export.saved_model(
+        one, {"image": data.modalities["image"]}, tmp_path / "1", signatures=("serving_default",)
+    )
     raw = list(data.raw("valid", np.arange(8))["image"])
     served = answer(str(tmp_path / "1"), {"image": raw})["embedding"]
     np.testing.assert_allclose(served, model.predict_on_batch(x)["match"][:, 0], atol=1e-5)

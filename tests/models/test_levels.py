@@ -242,7 +242,7 @@ def test_20_steps_lower_the_loss():
 def test_export_with_a_modality_left_out(tmp_path):
     model = build_at(HYBRID, KINDS[1:], **WORDS)
     specs = {name: SPECS[name.removeprefix("my_")] for name in NAMES[1:]}
-    mk.export.saved_model(model, specs, tmp_path / "1")
+    mk.export.saved_model(model, specs, tmp_path / "1", signatures=("serving_default",))
     answer = mk.export.ask(tmp_path / "1", {"my_text": ["w1 w2", "w3"]})
     batch = batch_of(model, rows=2)
     batch["my_text"] = np.array([[3, 4, 0, 0, 0, 0], [5, 0, 0, 0, 0, 0]], "int32")

@@ -216,13 +216,13 @@ def test_merged_saved_and_exported_are_one(dora, tmp_path):
     model = randomized(_adapted(dora))
     expected = outputs(model)
     model.save(tmp_path / "before.keras")
-    mk.export.saved_model(model, SPECS, tmp_path / "before")
+    mk.export.saved_model(model, SPECS, tmp_path / "before", signatures=("serving_default",))
     plain = build()
     assert mk.training.merge_adapters(model)
     assert [w.path for w in model.weights] == [w.path for w in plain.weights]
     np.testing.assert_allclose(outputs(model), expected, atol=3e-6)
     model.save(tmp_path / "after.keras")
-    mk.export.saved_model(model, SPECS, tmp_path / "after")
+    mk.export.saved_model(model, SPECS, tmp_path / "after", signatures=("serving_default",))
     for name in ("before", "after"):
         loaded = keras.models.load_model(tmp_path / f"{name}.keras")
         assert [w.path for w in loaded.weights] == [w.path for w in plain.weights]

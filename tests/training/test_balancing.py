@@ -333,7 +333,12 @@ def test_files_hold_the_heads_and_leave_the_outputs_alone(tmp_path):
     assert set(wanted) == {"kind"}
     for other in (again, bare):
         np.testing.assert_array_equal(other.predict(x, verbose=0)["kind"], wanted["kind"])
-    mk.export.saved_model(model, {m: SPECS[m] for m in ("a", "b")}, tmp_path / "serving")
+    mk.export.saved_model(
+        model,
+        {m: SPECS[m] for m in ("a", "b")},
+        tmp_path / "serving",
+        signatures=("serving_default",),
+    )
     out = session_loader.ask(tmp_path / "serving", {"a": x["a"], "b": x["b"]})
     assert {name.partition("_")[0] for name in out} == {"kind", "bad"}  # no modality's head
     x["a_mask"][:], x["b_mask"][:] = True, True
