@@ -136,6 +136,21 @@ def test_a_batch_of_one_pair_has_no_negative():
     assert out[0, 1] == 1 and np.isfinite(out).all()
 
 
+def test_negatives_are_of_the_micro_batch():
+    encoders = {**ENCODERS, "text": {**ENCODERS["text"], "dropout": 0.0}}
+    model, x = mk.models.albef_like(SPECS, encoders, dim=4, hidden_dim=8), batch()
+    model.compile(keras.optimizers.SGD(0.0), jit=False, accumulate_steps=6)
+    logs = model.train_on_batch(x, {}, return_dict=True)
+    single = [
+        model.predict_on_batch({key: value[i : i + 1] for key, value in x.items()})["pairing"][0]
+        for i in range(6)
+    ]
+    # Six micro-batches of a row: there is no negative, the true pairs alone are judged.
+    assert [count for _, count in single] == [1, 0, 0, 1, 1, 1]
+    expected = sum(loss for loss, _ in single) / 4
+    assert logs["pairing_loss"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_pairs_that_are_all_the_same_have_no_negative():
     model, x = albef(), batch()
     x = {key: np.repeat(value[:1], 4, axis=0) for key, value in x.items()}

@@ -16,6 +16,8 @@ CASES = {
     "info_nce": (LABELLED(DIM), 12, {}),
     "info_nce, xla": (LABELLED(DIM), 12, {"jit": True}),
     "siglip, uneven": (LABELLED(DIM, "siglip", scale=5), 13, {}),
+    "hard_nce, uneven": (LABELLED(DIM, "hard_nce"), 13, {}),
+    "triplet": (LABELLED(DIM, "triplet"), 12, {}),
     "queue, uneven": (mk.objectives.MomentumContrastive(DIM, 17, soft=0.4), 13, {}),
     "queue, xla": (mk.objectives.MomentumContrastive(DIM, 17, soft=0.4), 12, {"jit": True}),
 }
