@@ -27,6 +27,22 @@ def test_tuning_holds_out_whole_pictures(data_dir):
     assert not pictures["train"] & pictures["valid"] and len(pictures["valid"]) == 500
 
 
+def test_all_but_the_head_is_taken_over():
+    specs = {name: mk.Vector(size=3, normalize=False) for name in ("a", "b")}
+    heads = {"match": mk.objectives.Contrastive(4), "pairing": mk.objectives.Matching("match")}
+    source = mk.assemble(specs, None, "film", heads)
+    model = mk.assemble(specs, None, "film", {"answer": mk.heads.Classifier(("no", "yes"))})
+    before = {weight.path: weight.numpy() for weight in model.weights}
+    pretrain.start(model, source)
+    held = {weight.path: weight.numpy() for weight in source.weights}
+    new = {weight.path for weight in model.weights if weight.path not in held}
+    assert new == {"answer/dense/kernel", "answer/dense/bias"}
+    for weight in model.weights:
+        expected = before if weight.path in new else held
+        np.testing.assert_array_equal(weight.numpy(), expected[weight.path])
+    assert any(not np.array_equal(before[path], held[path]) for path in before.keys() - new)
+
+
 def test_quick(data_dir, tmp_path):
     arguments = ("--data", data_dir / "easy_vqa", "--out", tmp_path, "--quick", "--seeds", "0")
     run("pretrain", *arguments, "--rows", "pretrained")
