@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from mmkeras.core import Modality
+from mmkeras.data.kinds.steps import usable
 from mmkeras.data.tolerant import tolerant
 
 Input = tuple[tf.TensorSpec, tf.Tensor]
@@ -73,31 +74,35 @@ def checked(modalities: Mapping[str, Modality], x: Mapping[str, Any]) -> tuple[d
     """Makes absent the decoded items that no decoder returns, as `read` does with raw ones.
 
     These have, where the mask is true, an id below 0 or beyond the vocabulary (of a Table also one
-    that is no whole number), or a number that is NaN or infinite. Behind the mask such values
-    become 0: they may be anything.
+    that is no whole number), or a number that is not `usable`. Behind the mask such values become
+    0: they may be anything.
 
     Returns:
         as `read`.
     """
     made, bad = {}, []
     for name, modality in modalities.items():
-        value, mask = x[name], x[f"{name}_mask"]
+        value, mask = made[name], made[f"{name}_mask"] = x[name], x[f"{name}_mask"]
         wrong = _wrong(modality.item, value)
+        if wrong is None:
+            bad.append(tf.zeros(tf.shape(value)[:1], tf.bool))
+            continue
+        lead = 1 if modality.item is modality else 2  # of Several, an item by itself
         there = mask[(..., *[tf.newaxis] * (len(value.shape) - len(mask.shape)))]
-        rows = tf.reduce_any(wrong & there, axis=list(range(1, len(value.shape))))
+        items = tf.reduce_any(wrong & there, axis=list(range(lead, len(value.shape))))
         made[name] = tf.where(wrong, tf.zeros((), value.dtype), value)
-        made[f"{name}_mask"] = mask & ~rows[(..., *[tf.newaxis] * (len(mask.shape) - 1))]
-        bad.append(rows)
+        made[f"{name}_mask"] = mask & ~items[(..., *[tf.newaxis] * (len(mask.shape) - lead))]
+        bad.append(items if lead == 1 else tf.reduce_any(items, axis=1))
     return made, tf.stack(bad, axis=1)
 
 
 def _wrong(item: Modality, value: Any) -> Any:
-    """Bool like `value`: what stands for nothing."""
+    """Bool like `value`: what stands for nothing; None where nothing can."""
     if item.kind == "text":
         return (value < 0) | (value >= len(item.vocabulary))
     if not value.dtype.is_floating:
-        return tf.zeros_like(value, tf.bool)
-    wrong = ~tf.math.is_finite(value)
+        return None
+    wrong = ~usable(value)
     if item.kind == "table" and item.categorical:
         ids = value[..., len(item.numeric) :]
         known = (ids >= 0) & (ids < tf.constant(item.sizes, value.dtype)) & (ids == tf.floor(ids))

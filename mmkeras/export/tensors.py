@@ -20,6 +20,7 @@ from keras import ops
 from mmkeras.core import Modality, files, to_json
 from mmkeras.export import to_onnx, to_tflite
 from mmkeras.export.answers import served
+from mmkeras.export.parity import largest
 from mmkeras.heads import Classifier, MultiLabel, head_of
 
 _RUN = {".onnx": to_onnx.run, ".tflite": to_tflite.run}
@@ -97,7 +98,7 @@ def check_tensors(
     """
     expected = served(model).predict_on_batch(x)
     answered = run_tensors(path, x)
-    return {name: float(np.max(np.abs(answered[name] - v))) for name, v in expected.items()}
+    return {name: largest(answered[name], value) for name, value in expected.items()}
 
 
 @contextmanager

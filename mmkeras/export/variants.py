@@ -1,8 +1,9 @@
 """Variants of a model in smaller numbers, published only where they keep its quality.
 
 float32 as trained; bfloat16 and float16: weights and arithmetic of everything but the heads, half
-the size; int8: the weights of dense, einsum-dense and embedding layers, a scale per channel, and
-their inputs, a scale per row (Keras' quantisation), the other layers stay float32.
+the size (float16 ends at 65,504: where a number may be larger once standardised, take bfloat16);
+int8: the weights of dense, einsum-dense and embedding layers, a scale per channel, and their
+inputs, a scale per row (Keras' quantisation), the other layers stay float32.
 """
 
 import os

@@ -149,12 +149,15 @@ class Client:
         return self._retried(lambda: self._server.predict(self._name, tensors, held.outputs))
 
     def _blame(self, row: dict, held: Signature, place: int) -> str:
-        """Returns which row the server refuses, and which input of it."""
-        for name, spec in held.inputs.items():
-            if spec.default is not None:
-                without = {**row, name: column(name, spec, None, 1)}
-                if not self._refuses(without, held):
-                    return f"Input {name!r}, row {place}"
+        """Returns which row the server refuses, and which input of it where the server tells."""
+        try:
+            for name, spec in held.inputs.items():
+                if spec.default is not None:
+                    without = {**row, name: column(name, spec, None, 1)}
+                    if not self._refuses(without, held):
+                        return f"Input {name!r}, row {place}"
+        except (ConnectionError, TimeoutError):
+            pass  # the refusal is what there is to tell
         return f"Row {place}"
 
     def _refuses(self, tensors: dict, held: Signature) -> bool:

@@ -10,16 +10,18 @@ import numpy as np
 from mmkeras.serving.media import png
 from mmkeras.serving.signature import Input
 
+_MEDIA = (".avi", ".bmp", ".gif", ".jpeg", ".jpg", ".mp4", ".png", ".wav", ".webp")
+
 
 def column(name: str, spec: Input, items: Sequence | None, count: int) -> np.ndarray:
     """Returns one input of a request, (count, *shape).
 
-    An input of strings takes, per row, bytes as they are, `str` as UTF-8, a `pathlib.Path` as the
-    bytes of its file, a PIL picture or uint8 array as a PNG; with inner axes (several items of one
-    sample, the cells of a table) as many of them as the axis holds, numbers among them as text. An
-    input of numbers takes arrays of its shape; where the shape leaves a size open, shorter rows are
-    filled up with the default (NaN: a step that is not there). None, as a row or within one, is
-    the default.
+    An input of strings takes, per row, bytes as they are, `str` as UTF-8 (one that names a media
+    file is refused), a `pathlib.Path` as the bytes of its file, a PIL picture or uint8 array as a
+    PNG; with inner axes (several items of one sample, the cells of a table) as many of them as the
+    axis holds, numbers among them as text. An input of numbers takes arrays of its shape; where the
+    shape leaves a size open, shorter rows are filled up with the default (NaN: a step that is not
+    there). None, as a row or within one, is the default.
 
     Args:
         name: of the input, for error messages.
@@ -73,6 +75,11 @@ def _bytes(item: Any, cell: bool) -> bytes:
     if isinstance(item, bytes | bytearray | memoryview):
         return bytes(item)
     if isinstance(item, str):
+        if item.lower().endswith(_MEDIA) and len(item) < 1024 and os.path.isfile(item):
+            raise ValueError(
+                f"a str is text, and this one names a file. Received: {item!r}. Write "
+                "pathlib.Path(...) to send what is in the file, or encode the text as bytes."
+            )
         return item.encode("utf-8")
     if isinstance(item, os.PathLike):
         return Path(item).read_bytes()
@@ -110,7 +117,8 @@ def _numbers(spec: Input, item: Any) -> np.ndarray:
 
 def _stacked(spec: Input, rows: list[np.ndarray]) -> np.ndarray:
     """Stacks rows of a batch; what is shorter than the longest is filled up."""
-    longest = tuple(max(sizes) for sizes in zip(*(row.shape for row in rows), strict=True))
+    # At least 1, or nested lists would lose the sizes behind an axis without entries.
+    longest = tuple(max(1, *sizes) for sizes in zip(*(row.shape for row in rows), strict=True))
     if all(row.shape == longest for row in rows):
         return np.stack(rows)
     fill = b"" if spec.dtype.kind == "O" else 0

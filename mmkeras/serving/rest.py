@@ -4,6 +4,7 @@ import base64
 import http.client
 import json
 import threading
+import weakref
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -35,7 +36,8 @@ class Rest:
             part = "versions" if isinstance(version, int) else "labels"
             self._path += f"/{part}/{quote(str(version), safe='')}"
         self._held = threading.local()
-        self._lock, self._opened = threading.Lock(), []
+        # Of threads that have ended, connections are closed with them.
+        self._lock, self._opened = threading.Lock(), weakref.WeakSet()
 
     def metadata(self) -> dict:
         """Returns the model's metadata, as `signature.signature` reads them."""
@@ -59,7 +61,7 @@ class Rest:
     def close(self) -> None:
         """Ends the connections of all threads."""
         with self._lock:
-            opened, self._opened = self._opened, []
+            opened, self._opened = list(self._opened), weakref.WeakSet()
         self._held = threading.local()
         for connection in opened:
             connection.close()
@@ -90,7 +92,7 @@ class Rest:
                 connection = self._connect(self._host, timeout=self._timeout)
                 self._held.connection = connection
                 with self._lock:
-                    self._opened.append(connection)
+                    self._opened.add(connection)
             try:
                 connection.request(method, path, body, {"Content-Type": "application/json"})
                 response = connection.getresponse()
@@ -99,7 +101,7 @@ class Rest:
                 connection.close()
                 self._held.connection = None
                 with self._lock:
-                    self._opened.remove(connection)
+                    self._opened.discard(connection)
                 if fresh or isinstance(error, TimeoutError):
                     raise
 

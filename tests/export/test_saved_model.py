@@ -179,14 +179,14 @@ def test_a_decoded_item_that_no_decoder_returns_is_absent_and_fails_no_row(expor
     x = {name: value.numpy() for name, value in x.items()}
     absent = {name: value.copy() for name, value in x.items()}
     bad = np.zeros((len(x["image"]), 4), bool)
-    wrong = {"question": [10**6, -1], "sound": [np.nan], "numbers": [np.inf, np.nan]}
+    wrong = {"question": [10**6, -1], "sound": [np.nan], "numbers": [np.inf, np.nan, -3e38]}
     for name, values in wrong.items():
         mask = x[f"{name}_mask"].reshape(len(bad), -1)
         for row, value in zip(np.flatnonzero(mask.any(axis=1)), values, strict=False):
             x[name][row, mask[row].argmax()] = value
             absent[f"{name}_mask"][row] = False
             bad[row, list(SPECS).index(name)] = True
-    assert bad.sum() == 5
+    assert bad.sum() == 6
     hidden = np.argwhere(~x["question_mask"])[0]
     x["question"][tuple(hidden)] = -7  # behind the mask: no bad input
     with Loaded(path) as model:

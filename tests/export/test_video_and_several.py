@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import mmkeras as mk
+from mmkeras.export.inputs import checked
 from tests.data import clips, files
 from tests.session_loader import ask
 
@@ -45,6 +46,24 @@ def exported(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "1"
     mk.export.saved_model(model, data.modalities, path, signatures=("serving_default",))
     return model, data, path
+
+
+def test_of_several_decoded_items_only_the_bad_one_is_absent(exported):
+    data = exported[1]
+    x = {name: value.numpy() for name, value in next(iter(data.batches("train", 6)))[0].items()}
+    expected = {name: x[name].copy() for name in x}
+    x["points"][1, 0] = [np.nan, 1.0]
+    x["lines"][3, 2, 0] = -1
+    x["lines"][4, 0, 0] = 10**6  # behind the mask
+    expected["points_mask"][1, 0] = expected["lines_mask"][3, 2] = False
+    made, bad = checked(data.modalities, {name: tf.constant(value) for name, value in x.items()})
+    for name in SPECS:
+        mask = expected[f"{name}_mask"]
+        np.testing.assert_array_equal(made[f"{name}_mask"], mask)
+        there = made[name].numpy()[mask]
+        np.testing.assert_array_equal(there, expected[name][mask])
+        assert np.isfinite(made[name].numpy()).all()
+    assert np.argwhere(bad).tolist() == [[1, 3], [3, 2]]
 
 
 def test_the_tf_data_path_gives_what_is_served(exported):

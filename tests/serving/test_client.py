@@ -1,6 +1,7 @@
 """The client against everything that serves the published model; faults and retries by REST."""
 
 import base64
+import gc
 import io
 import json
 import threading
@@ -293,15 +294,34 @@ def test_a_version_with_other_outputs_is_asked_by_its_metadata(doubled, model, m
             client.predict(asked)
 
 
+def test_threads_that_end_leave_no_connection(rest):
+    client = mk.serving.Client(rest.url, "vqa")
+    for _ in range(3):
+        thread = threading.Thread(target=client._server.metadata)
+        thread.start()
+        thread.join()
+    gc.collect()
+    assert not client._server._opened
+
+
 def test_closing_ends_the_connections_of_all_threads(rest):
+    asked, end = threading.Barrier(3), threading.Event()
+
+    def ask():
+        client._server.metadata()
+        asked.wait(20)
+        end.wait(20)
+
     with mk.serving.Client(rest.url, "vqa") as client:
-        threads = [threading.Thread(target=lambda: client.signature) for _ in range(2)]
+        threads = [threading.Thread(target=ask) for _ in range(2)]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        asked.wait(20)
         opened = list(client._server._opened)
-        assert opened and all(connection.sock is not None for connection in opened)
+        assert len(opened) == 2 and all(connection.sock is not None for connection in opened)
     assert all(connection.sock is None for connection in opened)
+    end.set()
+    for thread in threads:
+        thread.join()
     assert client.predict({"question": ["?"]})["answer_label"].shape == (1,), "it opens a new one"
     client.close()

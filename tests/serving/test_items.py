@@ -89,6 +89,23 @@ def test_numbers_are_checked_and_filled_up():
         column("pixels", pixels, [[0, 256]], 1)
 
 
+def test_sequences_without_a_step_keep_their_channels():
+    made = column("motion", numbers(None, 2), [np.zeros((0, 2)), np.zeros((0, 2))], 2)
+    assert made.shape == (2, 1, 2) and np.isnan(made).all()
+
+
+def test_a_text_that_names_a_picture_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.JPG").write_bytes(b"picture")
+    assert column("x", text(), ["b.jpg", b"a.JPG", Path("a.JPG")], 3).tolist() == [
+        b"b.jpg",
+        b"a.JPG",
+        b"picture",
+    ]
+    with pytest.raises(ValueError, match=r"'x', row 1: .*names a file.*'a.JPG'.*pathlib.Path"):
+        column("x", text(), ["b.jpg", "a.JPG"], 2)
+
+
 def test_errors_name_input_and_row(tmp_path):
     with pytest.raises(FileNotFoundError, match="Input 'image', row 1: .*nothing.png"):
         column("image", text(), [b"", tmp_path / "nothing.png"], 2)
