@@ -1,11 +1,12 @@
 """What a `result.json` says about its run, and how it is written."""
 
-import json
 import os
 import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
+
+from mmkeras.core import files
 
 HERE = Path(__file__).parent
 
@@ -41,6 +42,4 @@ def commit() -> str:
 
 def write(path: Path, content: dict) -> None:
     """Writes JSON; the file is there whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(temporary, path)
+    files.write_json(path, content)

@@ -17,8 +17,10 @@ class CrossAttentionFusion(TransformerFusion):
     2019, in one direction). pooled = masked mean of the normalised query tokens. Absent
     modalities are represented by their learned tokens on both sides. Deviation: the context
     starts with one learned token that is always there, so that a query may attend to nothing in
-    particular, and so that queries train when the context is a single vector. Cost: 8 L D^2
-    weights; 4 L (M + 2) T D^2 + 4 L (M - 1) T^2 D FLOPs.
+    particular, and so that queries train when the context is a single vector.
+
+    Cost: 8 L D^2 weights; 4 L (M + 2) T D^2 + 4 L (M - 1) T^2 D FLOPs. When to use it: when one
+    modality is the subject and the others are its context; it alone is in what is pooled.
 
     Args:
         query: the modality that asks; the first declared when None.

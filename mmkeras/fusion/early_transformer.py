@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from keras import ops
+
 from mmkeras.core import register
 from mmkeras.fusion.base import check_shapes
 from mmkeras.fusion.sequences import in_front, join, learned
@@ -59,13 +61,19 @@ class EarlyTransformerFusion(TransformerFusion):
 
     def fuse(self, tokens: dict, masks: dict, present: Any, training: bool) -> dict:
         """Embeds, attends, pools."""
-        placed = {m: self.positions[m](tokens[m]) for m in self.modalities}
+        placed = {m: self._placed(m, tokens[m]) for m in self.modalities}
         x, mask = in_front(self.cls, *join(placed, masks, self.modalities, self.types))
         x = self.drop(self.embedding_norm(x), training=training)
         for block in self.blocks:
             x = block(x, mask, training=training)
         x = self.norm(x)
         return {"tokens": x, "mask": mask, "pooled": self.pooler(x[:, 0])}
+
+    def _placed(self, m: str, tokens: Any) -> Any:
+        """Adds positions; the absent token has the last one, however long the sequence is."""
+        positions = self.positions[m]
+        last = ops.cast(positions.table[-1:], tokens.dtype)
+        return ops.concatenate([positions(tokens[:, :-1]), tokens[:, -1:] + last], axis=1)
 
     def output_length(self, lengths: dict[str, int]) -> int:
         """[CLS] and every modality's tokens with its absent token."""

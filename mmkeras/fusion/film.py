@@ -18,10 +18,14 @@ class FiLMFusion(Fusion):
     Block: h = gelu(W_a x); x + gelu((1 + gamma) * norm(W_b h) + beta), with (gamma, beta) one
     linear map of the condition c = [x_m for m != target], x_m the masked mean. FiLM (Perez et
     al. 2018, arXiv 1709.07871) on tokens: 1x1 instead of 3x3 convolutions, a layer norm without
-    scale and shift instead of batch norm, GELU (the outer one in its tanh approximation).
-    pooled = W [mean(x); max(x)] over the real tokens. When the target is absent its learned
-    absent token is modulated, so the condition still counts. Weights: num_layers (2 D^2 +
-    2 (M - 1) D^2) + 2 D^2.
+    scale and shift instead of batch norm, GELU (the outer one in its tanh approximation), the
+    skip from x and not from h, no maps of coordinates beside x. pooled = W [mean(x); max(x)] over
+    the real tokens, the paper's head has the maximum alone. When the target is absent its learned
+    absent token is modulated, so the condition still counts.
+
+    Cost, L = num_layers, T tokens of the target: L (2 D^2 + 2 (M - 1) D^2) + 2 D^2 weights;
+    L (4 T D^2 + 4 (M - 1) D^2) + 4 D^2 FLOPs. When to use it: when one modality says what to look
+    for in another (a question about a picture), at a cost linear in T.
 
     Args:
         target: the modality that is modulated; the first declared when None.
@@ -77,8 +81,8 @@ class FiLMFusion(Fusion):
         for before, inside, norm, film in self.blocks:
             gamma, beta = ops.split(film(condition)[:, None, :], 2, axis=-1)  # (B, 1, D) each
             x = x + ops.gelu((1.0 + gamma) * norm(inside(before(x))) + beta)
-        least = ops.cast(-1e4, x.dtype)
-        top = ops.max(ops.where(mask[:, :, None], x, least), axis=1)
+        nothing = ops.cast(-float("inf"), x.dtype)  # some token of every sample is there
+        top = ops.max(ops.where(mask[:, :, None], x, nothing), axis=1)
         pooled = self.out(ops.concatenate([masked_mean(x, mask), top], axis=1))
         return {"tokens": x, "mask": mask, "pooled": pooled}
 

@@ -13,7 +13,10 @@ class LateTransformerFusion(TransformerFusion):
 
     The plain late-fusion transformer that 19 published fusions did not reliably beat
     (arXiv 2512.22991). pooled = the normalised [CLS]. Absent modalities are represented by their
-    learned tokens. Cost: 8 L D^2 weights; 16 L (M T) D^2 + 4 L (M T)^2 D FLOPs.
+    learned tokens.
+
+    Cost: 8 L D^2 weights; 16 L (M T) D^2 + 4 L (M T)^2 D FLOPs. When to use it: by default, while
+    M T is some hundreds of tokens; beyond, `bottleneck` or `perceiver_resampler`.
 
     Args:
         num_layers, num_heads, intermediate_dim, remat: see `TransformerFusion`.

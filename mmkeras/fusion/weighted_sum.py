@@ -13,9 +13,14 @@ from mmkeras.layers import masked_mean
 class WeightedSumFusion(Fusion):
     """pooled = sum_m a_m h_m, a = softmax over the present modalities of learned logits.
 
-    h_m = W_m mean(modality m) + b_m. One global weight per modality (the "weighted average" of
-    late fusion); an absent modality has weight zero and the rest sum to one. With all absent the
-    weights run over the learned absent vectors. Weights: M (D^2 + D + 1).
+    h_m = W_m mean(modality m) + b_m. One global weight per modality: the weighted average of late
+    fusion (e.g. Baltrusaitis et al. 2019, arXiv 1705.09406), by softmax as the attention over
+    modalities of Hori et al. 2017 (arXiv 1701.03126), but the same for all samples. An absent
+    modality has weight zero and the rest sum to one. With all absent the weights run over the
+    learned absent vectors.
+
+    Cost: M D^2 weights; 2 M D^2 FLOPs. When to use it: when modalities say the same and one number
+    should tell how much each counts; no entry of one can change how another is read.
 
     Returns (see `Fusion`):
         tokens (B, M, D): the h_m.

@@ -22,7 +22,7 @@ class TransformerBlock(keras.layers.Layer):
     Args:
         num_heads: attention heads; must divide D.
         intermediate_dim: width of the MLP.
-        dropout: rate inside attention and after each branch.
+        dropout: rate after each branch, before it is added; attention weights are not dropped.
         cross: whether `context` is attended to instead of `tokens` itself.
         normalize_first: pre-norm; False: post-norm.
         remat: whether training computes activations again in the backward pass instead of keeping

@@ -41,6 +41,7 @@ def _known(data: Any, split: str, name: str) -> np.ndarray:
 
 def _answer(head: Any, truth: np.ndarray) -> np.ndarray:
     """Returns the constant output (units,)."""
+    head = getattr(head, "head", head)  # of a Decision
     if not hasattr(head, "from_log_probabilities"):
         return truth.reshape(len(truth), -1).mean(axis=0).astype("float32")
     if truth.ndim == 1:

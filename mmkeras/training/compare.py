@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,12 +41,13 @@ def compare(
 ) -> dict:
     """Trains and measures every fusion on the same encoders, and says which are better.
 
-    Rows: every fusion; each modality alone ("NAME_only": the same encoder, the default fusion);
-    "majority", the best constant answer by the training rows. Every row is trained with every
-    seed for the same steps on the same batches in the same order, and evaluated after its last
-    epoch. A killed call goes on where it stopped, within a training at its last epoch; further
-    fusions or seeds for the same `out` only train what is new. Several processes may share `out`,
-    each with seeds of its own; a last call with all of them then makes the tables.
+    Rows: every fusion; each modality alone ("NAME_only": the same encoder, the default fusion, or
+    the late transformer where that takes no single modality, which is said); "majority", the best
+    constant answer by the training rows. Every row is trained with every seed for the same steps
+    on the same batches in the same order, and evaluated after its last epoch. A killed call goes
+    on where it stopped, within a training at its last epoch; further fusions or seeds for the same
+    `out` only train what is new. Several processes may share `out`, each with seeds of its own; a
+    last call with all of them then makes the tables.
 
     Under `out`: `table.md` and `table.csv`; `result.json`, what this function returns;
     `quality_against_cost.png`; `logs` for TensorBoard (HParams tab); `runs`, what is measured.
@@ -85,9 +87,10 @@ def compare(
     report.pyplot()
     _check_budget(recipe, parameters)
     task = tasks.checked(data, encoders, heads, recipe, splits)
-    rows = _rows(task, fitting(task) if fusions is None else fusions, default)
+    rows = _rows(task, fitting(task, default) if fusions is None else fusions, default)
+    _check_widths(rows, parameters)
     settings.check_metric(metric, task.heads)
-    out, seeds = Path(out), [checks.whole("seed", seed, 0) for seed in seeds]
+    out, seeds = Path(out), _seeds(seeds)
     held = settings.of(task, parameters=parameters)
     settings.check(out / "settings.json", held)
     sizes = {n: _size(task, n, row, parameters, out / "runs" / n) for n, row in rows.items()}
@@ -103,8 +106,14 @@ def compare(
     return _report(task, rows, seeds, out, (metric, default))
 
 
-def fitting(task: tasks.Task) -> list[str]:
-    """Returns the registered fusions that take the task's modalities; says why others do not."""
+def fitting(task: tasks.Task, default: str) -> list[str]:
+    """Returns the registered fusions that take the task's modalities; says why others do not.
+
+    Raises:
+        ValueError, TypeError: encoders or heads are wrong, so that not even the default is built.
+    """
+    if default in FUSIONS:
+        task.build(default, UNIT)
     found = []
     for name in FUSIONS:
         try:
@@ -123,6 +132,28 @@ def _check_budget(recipe: Mapping[str, Any] | None, parameters: int | None) -> N
         )
 
 
+def _check_widths(rows: Mapping[str, SimpleNamespace], parameters: int | None) -> None:
+    for name, row in rows.items():
+        for one in row.fusion if isinstance(row.fusion, list | tuple) else [row.fusion]:
+            if isinstance(one, Mapping) and "hidden_dim" in one:
+                rule = "`parameters` decides it" if parameters else "the recipe's is that of all"
+                raise ValueError(
+                    f"A compared fusion must have no width of its own: {rule}. Received: "
+                    f"hidden_dim={one['hidden_dim']} in the row {name!r}. Leave it out, or give "
+                    "recipe={'hidden_dim': ...}."
+                )
+
+
+def _seeds(seeds: Sequence[int]) -> list[int]:
+    found = [checks.whole("seed", seed, 0) for seed in seeds]
+    if not found or len(set(found)) < len(found):
+        raise ValueError(
+            "`seeds` must hold at least one, each once: two runs of a seed are one. Received: "
+            f"{found}. Give e.g. seeds=(0, 1, 2)."
+        )
+    return found
+
+
 def _rows(task: tasks.Task, fusions: Any, default: str) -> dict[str, SimpleNamespace]:
     """Returns row -> its fusion and modalities."""
     named, names = settings.named(fusions), tuple(task.data.modalities)
@@ -139,8 +170,18 @@ def _rows(task: tasks.Task, fusions: Any, default: str) -> dict[str, SimpleNames
         )
     rows = {name: SimpleNamespace(fusion=held, modalities=names) for name, held in named.items()}
     for row, name in alone.items():
-        rows[row] = SimpleNamespace(fusion=named[default], modalities=(name,))
+        rows[row] = SimpleNamespace(fusion=_of_one(task, named[default], name), modalities=(name,))
     return rows
+
+
+def _of_one(task: tasks.Task, fusion: Any, name: str) -> Any:
+    """Returns the fusion, or the late transformer in place of one that takes no single modality."""
+    try:
+        task.of((name,), 0).build(fusion, UNIT)
+    except ValueError as error:
+        print(f"{name}_only is fused by late_transformer: {error}", flush=True)
+        return "late_transformer"
+    return fusion
 
 
 def _size(
@@ -184,8 +225,8 @@ def _measured(out: Path, name: str, seed: int) -> Path:
 def _run(task: tasks.Task, row: SimpleNamespace, seed: int, file: Path, progress: Any) -> None:
     """Trains a row with a seed, and keeps what it is worth; with the first also what it costs."""
     start, folder, part = time.time(), file.parent, task.of(row.modalities, seed)
-    callbacks = [Resume(folder / "checkpoints"), progress]
-    model, losses, values = part.run(row.fusion, row.width, callbacks)
+    resume = Resume(folder / "checkpoints", delete=False)  # not before all is measured
+    model, losses, values = part.run(row.fusion, row.width, [resume, progress])
     name, costs = folder.parent.name, folder.parent / "cost.json"
     if not costs.exists():
         files.write_json(costs, _cost(model, part))
@@ -197,6 +238,7 @@ def _run(task: tasks.Task, row: SimpleNamespace, seed: int, file: Path, progress
     seconds = round(time.time() - start, 1)
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(file, {"values": values, "loss": losses, "seconds": seconds})
+    shutil.rmtree(resume.folder, ignore_errors=True)
 
 
 def _cost(model: keras.Model, task: tasks.Task) -> dict:

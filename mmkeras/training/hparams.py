@@ -40,7 +40,7 @@ def write_list(folder: Path, names: Sequence[str], splits: Sequence[str], metric
     from tensorboard.plugins.hparams import api
 
     for old in folder.glob("events*"):
-        old.unlink()
+        old.unlink(missing_ok=True)
     writer = tf.summary.create_file_writer(str(folder))
     with writer.as_default():
         api.hparams_config(

@@ -159,6 +159,6 @@ def picture(rows: list[dict], metric: str, default: str, path: Path) -> None:
         axis.set_xlabel(label)
         axis.legend(loc="lower right", fontsize=7) if axis.get_legend_handles_labels()[0] else None
     axes[0].set_ylabel(f"{metric}, {rows[0]['split']}")
-    temporary = path.with_name(f"tmp_{path.name}")
-    figure.savefig(temporary, dpi=150)
-    temporary.replace(path)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=150, format="png")
+    files.write_bytes(path, drawn.getvalue())

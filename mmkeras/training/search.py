@@ -78,6 +78,7 @@ def search(
     _keras_tuner()
     recipe = dict(recipe or {})
     fusion = recipe.pop("fusion", "late_transformer")
+    tasks.check_new("fusion", fusion)
     task = tasks.checked(data, encoders, heads, recipe, [split])
     space = _space({**SPACE} if space is None else dict(space), task)
     settings.check_metric(metric, task.heads)

@@ -11,6 +11,7 @@ import numpy as np
 
 from mmkeras.core import checks, spec
 from mmkeras.core.identifiers import nearest
+from mmkeras.fusion import class_of
 from mmkeras.training.task import Task, check_new
 
 
@@ -36,7 +37,7 @@ def _name(fusion: Any) -> str:
     if isinstance(fusion, list | tuple):
         return "_and_".join(_name(one) for one in fusion)
     if isinstance(fusion, Mapping):
-        return _name(fusion["name"])
+        return _name(fusion["name"]) if "name" in fusion else class_of(fusion)[0].__name__
     return getattr(fusion, "__name__", fusion)
 
 
@@ -71,6 +72,7 @@ def of(task: Task, **more: Any) -> dict:
         "encoders": {name: described(task.encoders.get(name)) for name in data.modalities},
         "heads": {name: described(head) for name, head in task.heads.items()},
         "recipe": described(task.recipe),
+        "precision": keras.config.dtype_policy().name,
         **{name: described(value) for name, value in more.items()},
         "splits": list(task.splits),
     }

@@ -45,16 +45,17 @@ def paired(values: Sequence[float], reference: Sequence[float]) -> dict:
 
     Returns:
         "difference": the mean one; "interval": its 95 % t-interval; "p": of the paired t-test, two
-        sided (None for fewer than two pairs; 1 where all pairs are equal, 0 where all differ by
-        the same amount).
+        sided; None for fewer than two pairs, and where all differ by the same amount, so that
+        nothing is known of the spread; 1 where all pairs are equal.
     """
     gaps = np.subtract(values, reference)
     found = {"difference": float(gaps.mean()), "interval": interval(gaps), "p": None}
     if len(gaps) > 1:
         error = float(gaps.std(ddof=1)) / math.sqrt(len(gaps))
-        equal = error <= 1e-12 * max(1.0, abs(found["difference"]))
-        t = found["difference"] / error if not equal else math.inf
-        found["p"] = p_of_t(t, len(gaps) - 1) if gaps.any() else 1.0
+        if error > 1e-12 * max(1.0, abs(found["difference"])):
+            found["p"] = p_of_t(found["difference"] / error, len(gaps) - 1)
+        elif not gaps.any():
+            found["p"] = 1.0
     return found
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from mmkeras.data.dataset import Data
+from mmkeras.data.drop import rates_of
 from mmkeras.models import graph, reads_encoders
 from mmkeras.training import recipe as recipes
 from mmkeras.training.model import Model
@@ -116,6 +117,7 @@ def checked(
                 f"Received: {head!r}. Make it anew: mk.heads.Classifier(data.classes)."
             )
     numbers = recipes.checked(recipe, MODEL)
+    rates_of(numbers.get("drop"), data.modalities)
     return Task(data, dict(encoders or {}), dict(heads or {}), numbers, tuple(splits))
 
 

@@ -25,6 +25,21 @@ def cross_block(t, s):
 
 
 PAIRS = M * (M - 1)
+VECTORS = {  # weights of the matrices by the layer; FLOPs are twice as many
+    "block": lambda f: (
+        M * (D * f.num_blocks * f.block_dim + f.num_blocks * f.rank * f.block_dim**2)
+        + f.num_blocks * f.block_dim * D
+    ),
+    "concatenation": lambda f: (M + 1) * D**2,
+    "gated": lambda f: (M + M**2) * D**2,
+    "low_rank": lambda f: M * f.rank * D**2,
+    "mfb": lambda f: M * D * f.factors * f.pool_dim + f.pool_dim * D,
+    "mfh": lambda f: f.num_blocks * (M * D * f.factors * f.pool_dim + f.pool_dim * D),
+    "mlb": lambda f: M * D * f.rank + f.rank * D,
+    "mutan": lambda f: M * (D * f.tucker_dim + f.rank * f.tucker_dim**2) + f.tucker_dim * D,
+    "tensor_fusion": lambda f: M * D * f.tensor_dim + (f.tensor_dim + 1) ** M * D + D**2,
+    "weighted_sum": lambda f: M * D**2,
+}
 WEIGHTS = {
     "attention_pooling": 8 * D**2,
     "bottleneck": 8 * 2 * M * D**2,
@@ -32,6 +47,7 @@ WEIGHTS = {
     "cross_attention": 8 * D**2,
     "deep_sets": 8 * D**2,
     "early_transformer": (8 * 2 + 1) * D**2,
+    "film": 2 * (2 * D**2 + 2 * (M - 1) * D**2) + 2 * D**2,
     "hierarchical_attention": (M + 1) * D**2,
     "highway": (M + 2 * 2) * D**2,
     "late_averaging": M * D**2,
@@ -60,6 +76,7 @@ FLOPS = {
     "cross_attention": 4 * (M + 2) * T * D**2 + 4 * (M - 1) * T**2 * D,
     "deep_sets": 8 * (M + 1) * D**2,
     "early_transformer": 2 * self_block(M * T),
+    "film": 2 * (4 * T * D**2 + 4 * (M - 1) * D**2) + 4 * D**2,
     "hierarchical_attention": 2 * M * (T + 1) * D**2,
     "highway": 2 * WEIGHTS["highway"],
     "late_averaging": 2 * M * D**2,
@@ -103,24 +120,38 @@ def products(graph):
     return total
 
 
-@pytest.mark.parametrize("name", WEIGHTS)
-def test_costs_are_those_of_the_docstring(name):
+def built(name, length):
+    """A layer, and the FLOPs of the matrix products beside the projections of the base class."""
     layer = FUSIONS[name](NAMES, hidden_dim=D)
-    length = STEPS if name == "memory_fusion" else T
     inputs = {
         m: {"tokens": tf.TensorSpec((1, length, 5)), "mask": tf.TensorSpec((1, length), tf.bool)}
         for m in NAMES
     }
     layer.build(keras.tree.map_structure(lambda spec: tuple(spec.shape), inputs))
-    matrices = ("kernel", "recurrent")
-    kernels = [w for w in layer.weights if w.name in matrices and w.shape[-1] > 1]
-    found = sum(math.prod(w.shape) for w in kernels)
-    assert found - M * 5 * D == WEIGHTS[name]
     for part in layer._flatten_layers():
         if isinstance(part, keras.layers.RNN):
             part.unroll = True  # of a loop the graph holds one turn
     graph = tf.function(lambda x: layer(x), autograph=False).get_concrete_function(inputs).graph
-    assert products(graph) - 2 * M * length * 5 * D == pytest.approx(FLOPS[name], rel=0.06)
+    return layer, products(graph) - 2 * M * length * 5 * D
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_costs_of_fusions_of_vectors_are_those_of_the_docstring(name):
+    layer, found = built(name, 4)
+    weights = VECTORS[name](layer)
+    kernels = [w for w in layer.weights if w.name == "kernel" or w.name.endswith("_core")]
+    assert sum(math.prod(w.shape) for w in kernels) - M * 5 * D == weights
+    assert found == pytest.approx(2 * weights, rel=0.01)
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_costs_are_those_of_the_docstring(name):
+    layer, counted = built(name, STEPS if name == "memory_fusion" else T)
+    matrices = ("kernel", "recurrent")
+    kernels = [w for w in layer.weights if w.name in matrices and w.shape[-1] > 1]
+    found = sum(math.prod(w.shape) for w in kernels)
+    assert found - M * 5 * D == WEIGHTS[name]
+    assert counted == pytest.approx(FLOPS[name], rel=0.06)
 
 
 @pytest.mark.parametrize("combine", ["mean", "vote", "stack", "dempster"])

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import mmkeras as mk
 from mmkeras.data import decoder
+from mmkeras.training import memory
 from tests import contract
 from tests.fusion.inputs import random_inputs, refill, unit
 
@@ -19,10 +20,12 @@ BLOCKS = re.findall(r"```python\n(.*?)```", GUIDE, flags=re.DOTALL)
 
 def test_the_guide_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(memory, "step_memory", lambda model, batch: 1.0)  # a process per row
     space = {}
     for number, block in enumerate(BLOCKS, start=1):
         exec(compile(block, f"docs/fusion.md block {number}", "exec"), space)  # noqa: S102
     printed = capsys.readouterr().out
+    assert "| LoudestFusion |" in (tmp_path / "runs" / "mine" / "table.md").read_text()
     for name in ("early", "tokens", "pooled", "late", "hybrid"):
         assert re.search(rf"^{name} \d+$", printed, flags=re.MULTILINE)
     model, data = space["model"], space["data"]

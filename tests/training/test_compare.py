@@ -1,6 +1,7 @@
 """`mk.compare`: an interrupted comparison goes on, its tables, its refusals; what it counts."""
 
 import csv
+import dataclasses
 import json
 import sys
 
@@ -157,6 +158,15 @@ def test_another_comparison_is_refused(finished, change, text):
         ),
         ({"parameters": 900}, ValueError, "parameters=900, but 'concatenation' has .*dim=8"),
         ({"splits": ("test",)}, ValueError, "no split 'test'"),
+        ({"seeds": ()}, ValueError, r"at least one, each once.*Received: \[\]"),
+        ({"seeds": (1, 0, 1)}, ValueError, r"two runs of a seed are one. Received: \[1, 0, 1\]"),
+        ({"recipe": {"drop": {"aa": 0.3}}}, ValueError, "Unknown modality 'aa' in `drop`"),
+        (
+            {"fusions": ("concatenation", {"name": "gated", "hidden_dim": 16})},
+            ValueError,
+            "`parameters` decides it. Received: hidden_dim=16 in the row 'gated'",
+        ),
+        ({"fusions": ("concatenation", {"nam": "gated"})}, TypeError, "a dict {'name'"),
         (
             {"fusions": {"mine": mk.fusion.SumFusion(["a", "b"])}},
             TypeError,
@@ -202,6 +212,28 @@ def test_majority_is_the_best_constant(rng):
     assert constant(data, {"y": mk.heads.Regressor()}, "valid")["mae"] == pytest.approx(error)
 
 
+def test_majority_of_a_decision_is_that_of_its_head():
+    head = mk.heads.Classifier(DATA.classes)
+    found = [constant(DATA, {"kind": h}, "valid") for h in (head, mk.heads.Decision(head))]
+    assert found[0] == found[1] and found[0]["accuracy"] > 0
+
+
+def test_an_einsum_counts():
+    model = mk.assemble(
+        {name: mk.Vector(size=2, normalize=False) for name in ("a", "b")},
+        None,
+        {"name": "block", "block_dim": 16, "num_blocks": 4, "rank": 3},
+        {"kind": mk.heads.Classifier(3)},
+        hidden_dim=8,
+    )
+    fusion = model.get_layer("fusion")
+    kernels = [w for w in model.weights if w.name == "kernel"]
+    products = 2 * sum(int(np.prod(w.shape)) for w in kernels)  # a row each
+    cores = 2 * sum(int(np.prod(w.shape)) for w in fusion.cores.values())
+    assert cores == 2 * 2 * 4 * 16 * 48
+    assert products + cores < forward_flops(model, 1) < 1.2 * (products + cores)
+
+
 def test_memory_of_a_step_grows_with_the_batch():
     model = mk.assemble(
         {"a": mk.Vector(size=64, normalize=False)},
@@ -227,6 +259,15 @@ def test_every_turn_of_a_recurrence_counts_when_unrolled():
     assert forward_flops(model, 1, unroll=True) > forward_flops(model, 1) + 4 * 2 * 6 * 16
 
 
+def test_another_precision_is_another_comparison():
+    made = []
+    for policy in ("float32", "mixed_bfloat16"):
+        keras.mixed_precision.set_global_policy(policy)
+        made.append(settings.of(task.checked(DATA, {}, {}, {}, ["valid"])))
+    with pytest.raises(ValueError, match='precision "mixed_bfloat16"; in the folder: "float32"'):
+        settings.same("out", *made)
+
+
 def test_other_rows_are_another_comparison():
     other = DATA.without("valid", "a", np.array([0]))
     made = [settings.of(task.checked(data, {}, {}, {}, ["valid"])) for data in (DATA, other)]
@@ -243,5 +284,51 @@ def test_fusions_that_do_not_fit_are_left_out(monkeypatch, capsys):
     held = task.checked(data, {"a": "lstm"}, heads, None, ["train"])
     names = ("sum", "memory_fusion")
     monkeypatch.setattr(module, "FUSIONS", {n: mk.fusion.FUSIONS[n] for n in names})
-    assert module.fitting(held) == ["sum"]
+    assert module.fitting(held, "sum") == ["sum"]
     assert "Without memory_fusion: Memory fusion takes aligned" in capsys.readouterr().out
+    wrong = task.checked(data, {"a": "lstmm"}, heads, None, ["train"])
+    with pytest.raises(ValueError, match="Did you mean 'lstm'"):
+        module.fitting(wrong, "sum")
+
+
+def test_a_modality_alone_is_fused_by_what_takes_it(capsys):
+    module = sys.modules["mmkeras.training.compare"]
+    held = task.checked(DATA, {}, {"kind": mk.heads.Classifier(DATA.classes)}, None, ["valid"])
+    rows = module._rows(held, ("film", "sum"), "film")
+    assert rows["film"].fusion == "film" and rows["film"].modalities == ("a", "b")
+    assert rows["a_only"].fusion == rows["b_only"].fusion == "late_transformer"
+    assert "a_only is fused by late_transformer: FiLM needs" in capsys.readouterr().out
+    assert module._rows(held, ("film", "sum"), "sum")["a_only"].fusion == "sum"
+
+
+@pytest.mark.parametrize("place", ["an epoch", "the costs"])
+def test_a_run_that_is_killed_goes_on_within_itself(tmp_path, monkeypatch, place):
+    module = sys.modules["mmkeras.training.compare"]
+    given = {"fusions": ("concatenation",), "seeds": (0,), "recipe": {**RECIPE, "epochs": 3}}
+    given["data"] = dataclasses.replace(DATA, modalities={"a": DATA.modalities["a"]})
+    monkeypatch.setattr(memory, "step_memory", lambda model, batch: 1.5)
+    whole = compared(tmp_path / "whole", **given)
+    seen = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            seen.append(epoch)
+            if place == "an epoch" and seen == [0, 1]:
+                raise SystemExit
+
+    monkeypatch.setattr(module._Bar, "of", lambda *a: Watch())
+    cost = module._cost
+
+    def killed(*a):
+        monkeypatch.setattr(module, "_cost", cost)
+        raise SystemExit
+
+    if place == "the costs":
+        monkeypatch.setattr(module, "_cost", killed)
+    with pytest.raises(SystemExit):
+        compared(tmp_path / "cut", **given)
+    found = compared(tmp_path / "cut", **given)
+    assert seen == ([0, 1, 1, 2] if place == "an epoch" else [0, 1, 2])
+    same = {row["row"]: row["values"] for row in whole["rows"]}
+    assert {row["row"]: row["values"] for row in found["rows"]} == same
+    assert not list(tmp_path.rglob("checkpoints"))

@@ -34,6 +34,7 @@ CASES = [
     ("steps", {"name": "lstm", "pool": 5}, "weighted_sum"),
     ("steps", {"name": "transformer"}, "concatenation"),
     ("series", {"name": "tcn", "pool": 4}, "late_transformer"),
+    ("text", {"name": "lstm"}, "early_transformer"),
 ]
 
 

@@ -83,6 +83,12 @@ def test_refusals(tmp_path, change, text):
         searched(tmp_path, **change)
 
 
+def test_a_finished_fusion_is_refused(tmp_path):
+    made = mk.fusion.SumFusion(["a", "b"])
+    with pytest.raises(TypeError, match="fusion must be made anew"):
+        searched(tmp_path, recipe={"fusion": made}, space={"rate": (1e-3, 1e-2)})
+
+
 def test_without_keras_tuner(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "keras_tuner", None)
     with pytest.raises(ImportError, match="mmkeras\\[search\\]"):

@@ -28,7 +28,7 @@ def test_paired_is_scipys(rng):
 
 def test_pairs_without_spread():
     assert significance.paired([0.5, 0.7], [0.5, 0.7])["p"] == 1.0
-    assert significance.paired([0.6, 0.8], [0.5, 0.7])["p"] == 0.0
+    assert significance.paired([0.6, 0.8], [0.5, 0.7])["p"] is None
     assert significance.paired([0.6], [0.5])["p"] is None
 
 
