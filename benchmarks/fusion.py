@@ -112,7 +112,8 @@ def measurements(
     """Yields the figures of each fusion in turn, round by round.
 
     Args:
-        prepare: name -> {"forward": work, "step": work, "small": a step of one sample, ...}.
+        prepare: name -> {"forward": work, "step": work, "small": a step of one sample, ...};
+            "memory", where "step" would still be traced after "small".
         figures: of a name in a round, in order.
         job: names, rounds, sizes.
     """
@@ -122,7 +123,7 @@ def measurements(
             for figure in figures_of(name, figures):
                 if figure == "memory":
                     works["small"]()
-                    yield peak(works["step"])
+                    yield peak(works.get("memory", works["step"]))
                 else:
                     yield milliseconds(works[figure], job["sizes"]["repeats"])
 
@@ -183,11 +184,14 @@ def ours(folder: str, figures: list, sizes: dict, **job) -> Callable[[], float]:
         np.savez(Path(folder) / f"{name}.npz", pooled=pooled, **arrays)
         run, plain = (tf.function(part, autograph=False) for part in (forward, step))
         compiled = tf.function(step, autograph=False, jit_compile=True)
+        spec = {m: tf.TensorSpec((None, *value.shape[1:])) for m, value in x.items()}
+        polymorphic = tf.function(step, input_signature=[spec], autograph=False)
         return {
             "forward": lambda: run(x).numpy(),
             "step": lambda: plain(x)[0].numpy(),
             "step, XLA": lambda: compiled(x)[0].numpy(),
-            "small": lambda: plain({m: value[:1] for m, value in x.items()}),
+            "memory": lambda: polymorphic(x)[0].numpy(),
+            "small": lambda: polymorphic({m: value[:1] for m, value in x.items()}),
         }
 
     made = measurements(prepare, figures, {**job, "sizes": sizes})
