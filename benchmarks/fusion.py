@@ -25,7 +25,9 @@ from benchmarks import common
 NAMES = ("image", "text", "sound")
 PEERS = (
     "attention_pooling",
+    "block",
     "bottleneck",
+    "compact_bilinear",
     "concatenation",
     "cross_attention",
     "film",
@@ -33,10 +35,13 @@ PEERS = (
     "late_transformer",
     "low_rank",
     "mfb",
+    "mfh",
     "mlb",
     "mult",
+    "multiplicative",
     "mutan",
     "perceiver_resampler",
+    "squeeze_excitation",
     "sum",
     "tensor_fusion",
 )

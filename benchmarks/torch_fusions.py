@@ -164,6 +164,17 @@ class MLB(Fusion):
         return self["out"](product)
 
 
+def unit_scale(u: Any) -> Any:
+    """Scaled to a root mean square of 1."""
+    return u * torch.rsqrt(u.square().mean(-1, keepdim=True) + 1e-3)
+
+
+def power_norm(z: Any) -> Any:
+    """The signed root, then l2."""
+    z = z / (z.square() + 1e-4) ** 0.25
+    return z * torch.rsqrt(z.square().sum(-1, keepdim=True) + 1e-3)
+
+
 class MFB(Fusion):
     """pooled = W norm(SumPool(u_1 * ... * u_M, k)), norm the signed root, then l2."""
 
@@ -177,12 +188,106 @@ class MFB(Fusion):
     def _fuse(self, x: dict) -> Any:
         product = 1.0
         for m, v in zip(self.names, self.means(x), strict=True):
-            u = self[f"{m}_wide"](v)
-            product = product * u * torch.rsqrt(u.square().mean(-1, keepdim=True) + 1e-3)
-        z = product.unflatten(1, (self.dim, self.factors)).sum(-1)
-        z = z / (z.square() + 1e-4) ** 0.25
-        z = z * torch.rsqrt(z.square().sum(-1, keepdim=True) + 1e-3)
-        return self["out"](z)
+            product = product * unit_scale(self[f"{m}_wide"](v))
+        return self["out"](power_norm(product.unflatten(1, (self.dim, self.factors)).sum(-1)))
+
+
+class MFH(Fusion):
+    """A cascade of MFB blocks, each of which multiplies by the product of the one before."""
+
+    blocks, factors = 2, 5
+
+    def _make(self) -> None:
+        for i in range(self.blocks):
+            for m in self.names:
+                self.linear(f"{m}_wide{i}", self.dim, self.factors * self.dim)
+        self.linear("out", self.blocks * self.dim)
+
+    def _fuse(self, x: dict) -> Any:
+        product, found, means = 1.0, [], self.means(x)
+        for i in range(self.blocks):
+            for m, v in zip(self.names, means, strict=True):
+                product = product * unit_scale(self[f"{m}_wide{i}"](v))
+            found.append(power_norm(product.unflatten(1, (self.dim, self.factors)).sum(-1)))
+        return self["out"](torch.cat(found, 1))
+
+
+class BlockTerm(Fusion):
+    """pooled = W_o [z_1; ...; z_C], z_c = norm(sum_r prod_m N_m,c,r y_m,c)."""
+
+    blocks, width, rank = 4, 16, 5
+
+    def _make(self) -> None:
+        wide = self.rank * self.width
+        for m in self.names:
+            self.linear(f"{m}_side", self.dim, self.blocks * self.width)
+            core = nn.Parameter(torch.zeros(self.blocks, self.width, wide))
+            self.register_parameter(f"{m}_core", core)
+            self.register_parameter(f"{m}_shift", nn.Parameter(torch.zeros(self.blocks, wide)))
+        self.linear("out", self.blocks * self.width)
+
+    def _fuse(self, x: dict) -> Any:
+        product = 1.0
+        for m, v in zip(self.names, self.means(x), strict=True):
+            chunks = self[f"{m}_side"](v).unflatten(1, (self.blocks, self.width))
+            core, shift = getattr(self, f"{m}_core"), getattr(self, f"{m}_shift")
+            product = product * unit_scale(torch.einsum("bct,ctk->bck", chunks, core) + shift)
+        z = product.unflatten(2, (self.rank, self.width)).sum(2)
+        return self["out"](power_norm(z).flatten(1))
+
+
+class CompactBilinear(Fusion):
+    """pooled = W norm(irfft(prod_m rfft(sketch_m(x_m)))), count sketches as indexed sums."""
+
+    def _make(self) -> None:
+        self.size = 8 * self.dim
+        for m in self.names:
+            self.register_buffer(f"{m}_hash", torch.zeros(self.dim, dtype=torch.int32))
+            self.register_buffer(f"{m}_sign", torch.zeros(self.dim))
+        self.linear("out", self.size)
+
+    def _fuse(self, x: dict) -> Any:
+        product = 1.0
+        for m, v in zip(self.names, self.means(x), strict=True):
+            sketch = torch.zeros(len(v), self.size).index_add(
+                1, getattr(self, f"{m}_hash"), unit_scale(v) * getattr(self, f"{m}_sign")
+            )
+            product = product * torch.fft.rfft(sketch)
+        return self["out"](power_norm(torch.fft.irfft(product, self.size)))
+
+
+class Multiplicative(Fusion):
+    """pooled = W_o f_M, f_m = f_(m-1) (W_m x_m + V_m) + U_m x_m."""
+
+    def _make(self) -> None:
+        for m in self.names[1:]:
+            self.linear(f"{m}_map", self.dim, self.dim**2)
+            self.linear(f"{m}_shift", self.dim)
+        self.linear("out", self.dim)
+
+    def _fuse(self, x: dict) -> Any:
+        f, *others = self.means(x)
+        for m, v in zip(self.names[1:], others, strict=True):
+            matrix = self[f"{m}_map"](v).unflatten(1, (self.dim, self.dim))
+            f = torch.einsum("bi,bij->bj", f, matrix) + self[f"{m}_shift"](v)
+        return self["out"](f)
+
+
+class SqueezeExcitation(Fusion):
+    """pooled = 1/M sum_m 2 sigmoid(V_m z) * x_m, z = W [x_1; ...; x_M]."""
+
+    ratio = 4
+
+    def _make(self) -> None:
+        width = len(self.names) * self.dim
+        self.linear("squeeze", width, width // self.ratio)
+        for m in self.names:
+            self.linear(f"{m}_gate", width // self.ratio)
+
+    def _fuse(self, x: dict) -> Any:
+        means = self.means(x)
+        z, named = self["squeeze"](torch.cat(means, 1)), zip(self.names, means, strict=True)
+        return sum(2.0 * torch.sigmoid(self[f"{m}_gate"](z)) * v for m, v in named) / len(means)
 
 
 class MUTAN(Fusion):
@@ -339,7 +444,9 @@ class Bottleneck(Fusion):
 
 FUSIONS = {
     "attention_pooling": AttentionPooling,
+    "block": BlockTerm,
     "bottleneck": Bottleneck,
+    "compact_bilinear": CompactBilinear,
     "concatenation": Concatenation,
     "cross_attention": CrossAttention,
     "film": FiLM,
@@ -347,10 +454,13 @@ FUSIONS = {
     "late_transformer": LateTransformer,
     "low_rank": LowRank,
     "mfb": MFB,
+    "mfh": MFH,
     "mlb": MLB,
     "mult": MulT,
+    "multiplicative": Multiplicative,
     "mutan": MUTAN,
     "perceiver_resampler": PerceiverResampler,
+    "squeeze_excitation": SqueezeExcitation,
     "sum": Sum,
     "tensor_fusion": Tensor,
 }
