@@ -1,18 +1,20 @@
 """Every registered fusion: time and memory, beside plain PyTorch where the field has the formula.
 
 Command: python -m benchmarks.fusion --out DIR [--quick] [--rounds N] [--only gated]. The peers need
-mmkeras[bench].
+mmkeras[bench]. `--only ": memory"` measures the memory alone.
 
 Three modalities of 32 tokens, 128 wide, are fused at width 128 in batches of 64, all present, with
 the fusion's defaults; what is read is `pooled`. Rows of a fusion: `forward`, milliseconds of a
 forward pass; `step`, of one with its gradients by all weights and tokens; `memory`, MiB by which
-such a step raises the resident size at its peak (large allocations are mapped and given back one by
-one, MALLOC_MMAP_THRESHOLD_). mmkeras runs as `tf.function`; `step, XLA` also compiled, against the
+the first such step raises the resident size at its peak, after one of a single sample, in a process
+that has done nothing else (TensorFlow keeps what it has once got; PyTorch gives back one by one what
+is mapped, MALLOC_MMAP_THRESHOLD_). mmkeras runs as `tf.function`; `step, XLA` also compiled, against the
 same step of PyTorch. The peers of `benchmarks/torch_fusions.py` have the same weights and formula,
 and neither masks nor absent tokens, which mmkeras computes: their output must be equal within 1e-4
 before anything is measured. The processes take turns, round by round.
 """
 
+import contextlib
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -59,16 +61,31 @@ def main(argv: list[str] | None = None) -> dict:
 
     args = common.arguments(__doc__, argv)
     results = common.Results("fusion", args)
-    names = [n for n in FUSIONS if args.only in n and (n in QUICK_NAMES or not args.quick)]
-    job = {"names": names, "rounds": args.rounds, "sizes": QUICK if args.quick else SIZES}
+    job = {"rounds": args.rounds, "sizes": QUICK if args.quick else SIZES}
     job["folder"] = str(args.out / "weights")
-    for figures, env in ((TIMES[: 2 if args.quick else 3], {}), (MEMORY, MAPPED)):
-        job["figures"] = list(figures)
-        ours = common.Contender("benchmarks.fusion:ours", env=env, **job)
-        peer = common.Contender("benchmarks.fusion:torch", env=env, **job)
-        with ours, peer:
+
+    def run(names: list[str], figures: tuple[str, ...], rounds: int, env: dict) -> None:
+        own = {**job, "names": names, "figures": list(figures), "rounds": rounds}
+        with contextlib.ExitStack() as stack:
+            ours, peer = (
+                common.Contender(f"benchmarks.fusion:{side}", env=env, **own)
+                for side in ("ours", "torch")
+            )
+            stack.enter_context(ours)
+            if set(names) & set(PEERS):
+                stack.enter_context(peer)
             for name in names:
-                results.add(*rows(name, ours, peer, figures, args.rounds))
+                results.add(*rows(name, ours, peer, figures, rounds))
+
+    def chosen(figures: tuple[str, ...]) -> list[str]:
+        names = [n for n in FUSIONS if n in QUICK_NAMES or not args.quick]
+        return [n for n in names if any(args.only in f"{n}: {f}" for f in figures)]
+
+    times = TIMES[: 2 if args.quick else 3]
+    if chosen(times):
+        run(chosen(times), times, args.rounds, {})
+    for name in chosen(MEMORY):  # in a process of its own: TensorFlow gives nothing back
+        run([name], MEMORY, 1, MAPPED)
     return results.save()
 
 
@@ -168,6 +185,7 @@ def ours(folder: str, figures: list, sizes: dict, **job) -> Callable[[], float]:
     def prepare(name: str) -> dict[str, Callable]:
         layer = FUSIONS[name](NAMES, hidden_dim=sizes["dim"])
         x = {m: tf.constant(value) for m, value in tokens.items()}
+        seen = {m: value[:1] for m, value in x.items()} if "memory" in figures else x
 
         def forward(x: dict) -> tf.Tensor:
             masks = {m: tf.ones(tf.shape(value)[:2], "bool") for m, value in x.items()}
@@ -179,11 +197,11 @@ def ours(folder: str, figures: list, sizes: dict, **job) -> Callable[[], float]:
                 loss = tf.reduce_mean(forward(x) ** 2)
             return tape.gradient(loss, [*x.values(), *weights])
 
-        forward(x)
+        forward(seen)
         rng = np.random.default_rng(1)
         for variable in layer.trainable_variables:  # a zero bias would hide a mistake
             variable.assign_add(0.02 * rng.standard_normal(variable.shape))
-        pooled = forward(x).numpy()
+        pooled = forward(seen).numpy()
         weights = [v.value for v in layer.trainable_variables]
         arrays = {v.path.split("/", 1)[1]: v.numpy() for v in layer.weights}
         np.savez(Path(folder) / f"{name}.npz", pooled=pooled, **arrays)
