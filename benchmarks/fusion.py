@@ -7,11 +7,11 @@ Three modalities of 32 tokens, 128 wide, are fused at width 128 in batches of 64
 the fusion's defaults; what is read is `pooled`. Rows of a fusion: `forward`, milliseconds of a
 forward pass; `step`, of one with its gradients by all weights and tokens; `memory`, MiB by which
 the first such step raises the resident size at its peak, after one of a single sample, in a process
-that has done nothing else (TensorFlow keeps what it has once got; PyTorch gives back one by one what
-is mapped, MALLOC_MMAP_THRESHOLD_). mmkeras runs as `tf.function`; `step, XLA` also compiled, against the
-same step of PyTorch. The peers of `benchmarks/torch_fusions.py` have the same weights and formula,
-and neither masks nor absent tokens, which mmkeras computes: their output must be equal within 1e-4
-before anything is measured. The processes take turns, round by round.
+that has done nothing else (TensorFlow keeps what it has once got; PyTorch gives back one by one
+what is mapped, MALLOC_MMAP_THRESHOLD_). mmkeras runs as `tf.function`; `step, XLA` also compiled,
+against the same step of PyTorch. The peers of `benchmarks/torch_fusions.py` have the same weights
+and formula, and neither masks nor absent tokens, which mmkeras computes: their output must be equal
+within 1e-4 before anything is measured. The processes take turns, round by round.
 """
 
 import contextlib
