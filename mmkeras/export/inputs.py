@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from mmkeras.core import Modality
-from mmkeras.data.kinds.steps import usable
+from mmkeras.data.kinds.steps import LARGEST
 from mmkeras.data.tolerant import tolerant
 
 Input = tuple[tf.TensorSpec, tf.Tensor]
@@ -102,7 +102,8 @@ def _wrong(item: Modality, value: Any) -> Any:
         return (value < 0) | (value >= len(item.vocabulary))
     if not value.dtype.is_floating:
         return None
-    wrong = ~usable(value)
+    # Not `~usable(value)`: the graph's optimizer makes of it `>`, which NaN is not.
+    wrong = tf.math.is_nan(value) | (tf.abs(value) > LARGEST)
     if item.kind == "table" and item.categorical:
         ids = value[..., len(item.numeric) :]
         known = (ids >= 0) & (ids < tf.constant(item.sizes, value.dtype)) & (ids == tf.floor(ids))
