@@ -16,7 +16,6 @@ from mmkeras.core import Image, checks
 from mmkeras.data.draws import Draws
 from mmkeras.data.rand_augment import rand_augment
 
-_BLACK = {"fill_mode": "constant", "fill_value": 0.0, "dtype": "float32"}
 _BYTES = {"value_range": (0, 255), "dtype": "float32"}
 
 
@@ -32,6 +31,12 @@ def _keras_layer(make: Callable[..., Any]) -> Callable:
         return apply
 
     return op
+
+
+def _moved(layer: type[keras.layers.Layer], *fractions: float, fill: float) -> keras.layers.Layer:
+    """Returns a layer that moves pictures; what comes in from outside has the value `fill`."""
+    fill = checks.real("fill", fill, 0.0, 255.0)
+    return layer(*fractions, fill_mode="constant", fill_value=fill, dtype="float32")
 
 
 def _bytes(pixels: Any) -> Any:
@@ -121,10 +126,16 @@ def _both(fraction: Any) -> Any:
 OPS: dict[str, Callable] = {
     "flip": _keras_layer(lambda mode="horizontal": keras.layers.RandomFlip(mode, dtype="float32")),
     "translate": _keras_layer(
-        lambda fraction=0.1: keras.layers.RandomTranslation(fraction, fraction, **_BLACK)
+        lambda fraction=0.1, fill=0: _moved(
+            keras.layers.RandomTranslation, fraction, fraction, fill=fill
+        )
     ),
-    "rotate": _keras_layer(lambda fraction=0.05: keras.layers.RandomRotation(fraction, **_BLACK)),
-    "zoom": _keras_layer(lambda fraction=0.1: keras.layers.RandomZoom(fraction, **_BLACK)),
+    "rotate": _keras_layer(
+        lambda fraction=0.05, fill=0: _moved(keras.layers.RandomRotation, fraction, fill=fill)
+    ),
+    "zoom": _keras_layer(
+        lambda fraction=0.1, fill=0: _moved(keras.layers.RandomZoom, fraction, fill=fill)
+    ),
     "brightness": _keras_layer(
         lambda fraction=0.2: keras.layers.RandomBrightness(fraction, **_BYTES)
     ),
@@ -136,5 +147,6 @@ OPS: dict[str, Callable] = {
     "grid_mask": _grid_mask,
     "rand_augment": _rand_augment,
 }
-"""`flip` (`mode`), `translate`, `rotate` (of a full turn), `zoom`, `brightness`, `contrast`
-(`fraction`); the others as their functions say."""
+"""`flip` (`mode`); `translate`, `rotate` (of a full turn), `zoom` (`fraction`, and `fill`, the ground
+of the pictures in 0..255: 0 is black, 255 white); `brightness`, `contrast` (`fraction`); the others
+as their functions say."""

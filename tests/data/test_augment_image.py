@@ -50,6 +50,17 @@ def test_translate_moves_by_at_most_its_fraction_and_fills_with_black():
     assert out.max() == 200
 
 
+@pytest.mark.parametrize("name", ["translate", "rotate", "zoom"])
+def test_fill_is_what_comes_in_from_outside(name):
+    value, mask = np.full((8, 20, 20, 3), 255, "uint8"), np.ones(8, bool)
+    black = augmenter(Image(size=20, augment={name: {"fraction": 0.3}}))
+    assert black(value, mask, seed(1)).numpy().min() == 0
+    white = augmenter(Image(size=20, augment={name: {"fraction": 0.3, "fill": 255}}))
+    assert white(value, mask, seed(1)).numpy().min() == 255
+    with pytest.raises(ValueError, match="`fill` must lie between 0.0 and 255.0. Received: fill=2"):
+        augmenter(Image(size=20, augment={name: {"fill": 256}}))
+
+
 def test_zoom_and_rotate_stay_within_their_fraction():
     size = 41
     y, x = np.mgrid[:size, :size] - size // 2
