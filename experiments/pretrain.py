@@ -29,7 +29,7 @@ from mmkeras.training import recipe as recipes
 SHARES = {"1 %": 0.01, "3 %": 0.03, "10 %": 0.1}
 STEPS = 1200  # of finetuning, whatever the share
 PRETRAINING = {"epochs": 24, "batch": 128, "rate": 2e-3, "weight_decay": 1e-2}
-FINETUNING = {"batch": 32, "rate": 1e-3, "weight_decay": 1e-2}
+FINETUNING = {"batch": 32, "rate": 3e-3, "weight_decay": 1e-2}
 IMAGE, QUESTION = mk.Image(size=32), mk.Text(length=12)
 ENCODERS = {
     "image": {"name": "cnn", "filters": (16, 32, 64)},
@@ -57,7 +57,13 @@ def load(folder: Path, *, tune: bool, quick: bool) -> dict[str, dict[str, list]]
 def pretrained(
     splits: dict, data: mk.data.Data, archive: Path, recipe: dict, folder: Path
 ) -> keras.Model:
-    """Returns a model that matches pictures and questions, trained without answers."""
+    """Returns a model that matches pictures and questions, trained without answers.
+
+    It is trained once: a run that was interrupted afterwards finds it in the folder.
+    """
+    file = folder / "pretrained.keras"
+    if file.exists():
+        return keras.models.load_model(file)
     asked = splits["train"]["question"]
     rows = [i for i, question in enumerate(asked) if question.startswith("what")]
     columns = {"image": [splits["train"]["image"][i] for i in rows]}
@@ -76,7 +82,8 @@ def pretrained(
     }
     model = mk.assemble(pairs.modalities, ENCODERS, "film", heads)
     recipes.train(model, pairs, recipe, verbose=2, callbacks=callbacks(folder))
-    model.save(folder / "pretrained.keras")
+    model.save(folder / "new.keras")
+    (folder / "new.keras").replace(file)  # there whole, or not at all
     return model
 
 
