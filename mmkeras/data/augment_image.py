@@ -147,6 +147,6 @@ OPS: dict[str, Callable] = {
     "grid_mask": _grid_mask,
     "rand_augment": _rand_augment,
 }
-"""`flip` (`mode`); `translate`, `rotate` (of a full turn), `zoom` (`fraction`, and `fill`, the ground
-of the pictures in 0..255: 0 is black, 255 white); `brightness`, `contrast` (`fraction`); the others
-as their functions say."""
+"""`flip` (`mode`); `translate`, `rotate` (of a full turn), `zoom` (`fraction`, and `fill`: 0..255,
+what comes in from outside); `brightness`, `contrast` (`fraction`); the others as their functions
+say."""
