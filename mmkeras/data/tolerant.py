@@ -59,7 +59,31 @@ def tolerant(decoder: tf.Module, raw: Any) -> tuple[Any, Any, Any]:
 
 
 def _each(decoder: tf.Module, raw: Any) -> tuple[Any, Any]:
-    """Decodes item by item; zeros and a false mask where that raises."""
+    """Decodes item by item; zeros and a false mask where that raises.
+
+    An input that was left out costs nothing, and a single item no threads.
+    """
+    spec, count = decoder.modality, tf.shape(raw)[0]
+
+    def nothing(rows: Any) -> tuple[Any, Any]:
+        return tf.zeros((rows, *spec.shape), spec.dtype), tf.zeros((rows, *spec.mask_shape), "bool")
+
+    def single() -> tuple[Any, Any]:
+        found = tf.data.Dataset.from_tensors(raw).map(decoder).ignore_errors(log_warning=False)
+        first = found.concatenate(tf.data.Dataset.from_tensors(nothing(1))).take(1)
+        return untouched(first).get_single_element()
+
+    def there() -> tuple[Any, Any]:
+        return tf.cond(count == 1, single, lambda: _side_by_side(decoder, raw))
+
+    empty = tf.reduce_all(tf.strings.length(raw) == 0)
+    value, mask = tf.cond(empty, lambda: nothing(count), there)
+    value = tf.ensure_shape(value, (None, *spec.shape))
+    return value, tf.ensure_shape(mask, (None, *spec.mask_shape))
+
+
+def _side_by_side(decoder: tf.Module, raw: Any) -> tuple[Any, Any]:
+    """`_each` on several threads."""
     spec, count = decoder.modality, tf.shape(raw, out_type=tf.int64)[0]
     value, mask = tf.zeros(spec.shape, spec.dtype), tf.zeros(spec.mask_shape, tf.bool)
     none = tf.data.Dataset.from_tensors((count, value, mask))
