@@ -63,11 +63,12 @@ def read(decoders: Mapping[str, tf.Module], raw: Mapping[str, Any]) -> tuple[dic
         the model's inputs, and bool (B, M): items that could not be read and count as absent, the
         modalities in declared order.
     """
-    x, bad = {}, {}
-    for name, decode in decoders.items():
-        x[name], x[f"{name}_mask"], bad[name] = tolerant(decode, raw[name])
-    bad = repeated(bad)
-    return repeated(x), tf.stack([bad[name] for name in decoders], axis=1)
+    times, x, bad = _times(raw), {}, []
+    for name, decode in decoders.items():  # none waits for another
+        parts = tolerant(decode, raw[name])
+        x[name], x[f"{name}_mask"], wrong = (_repeat(part, times[name]) for part in parts)
+        bad.append(wrong)
+    return x, tf.stack(bad, axis=1)
 
 
 def checked(modalities: Mapping[str, Modality], x: Mapping[str, Any]) -> tuple[dict, Any]:
@@ -113,20 +114,29 @@ def _wrong(item: Modality, value: Any) -> Any:
 
 def repeated(parts: Mapping[str, Any]) -> dict[str, Any]:
     """Repeats what has one row to the batch; other counts must match."""
+    times = _times(parts)
+    return {name: _repeat(part, times[name]) for name, part in parts.items()}
+
+
+def _times(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns how often each part stands in the batch, 1 or (of one row) all its rows."""
     counts = {name: tf.shape(part)[0] for name, part in parts.items()}
     batch = tf.reduce_max(tf.stack(list(counts.values())))
-    made = {}
-    for name, part in parts.items():
+    times = {}
+    for name, count in counts.items():
         check = tf.debugging.Assert(
-            (counts[name] == batch) | (counts[name] == 1),
+            (count == batch) | (count == 1),
             [
                 f"the input {name!r} must hold as many items as the others, or one. Received:",
-                counts[name],
+                count,
                 "of",
                 batch,
             ],
         )
         with tf.control_dependencies([check]):
-            times = tf.where(counts[name] == batch, 1, batch)
-            made[name] = tf.ensure_shape(tf.repeat(part, times, axis=0), (None, *part.shape[1:]))
-    return made
+            times[name] = tf.where(count == batch, 1, batch)
+    return times
+
+
+def _repeat(part: Any, times: Any) -> Any:
+    return tf.ensure_shape(tf.repeat(part, times, axis=0), (None, *part.shape[1:]))

@@ -29,9 +29,11 @@ def signatures(
     """
     model = served(model)
 
-    @tf.function(autograph=False, jit_compile=jit or None)
     def predict(x: dict) -> dict:
         return model(x, training=False)
+
+    if jit:
+        predict = tf.function(predict, autograph=False, jit_compile=True)
 
     def answer(x: dict) -> dict:
         return answers(model, predict(x), top_k)
