@@ -10,7 +10,9 @@ COPY mmkeras mmkeras
 RUN python -m venv .venv && .venv/bin/pip install --no-cache-dir -e ".[serving,$EXTRA]" \
     && touch .venv/.installed
 COPY .ci .ci
-COPY CHANGELOG.md CONTRIBUTING.md ./
+COPY CHANGELOG.md CONTRIBUTING.md RESULTS.md ./
+COPY docs docs
+COPY benchmarks benchmarks
 COPY experiments experiments
 COPY tests tests
 ENV PATH="/opt/mmkeras/.venv/bin:$PATH" TF_CPP_MIN_LOG_LEVEL=3

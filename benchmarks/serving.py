@@ -7,11 +7,12 @@ Model A of `benchmarks/models.py` with masks (CNN of 64 x 64 pixels + LSTM of 32
 `tensors`: decoded pictures and token ids go in; `raw`: JPEG of 500 x 375 and text. The export runs
 in TensorFlow's session, which is what TF Serving runs; what REST or gRPC add is not measured. Keras
 runs `predict` and `predict_on_batch` on what the exported decoders make of the bytes. PyTorch has
-the same weights (outputs must be equal within 1e-4) and, from bytes, the usual Python: PIL, a dict
-of words). Figures by batch size: `p50` and `p99` of one request, in milliseconds, one at a time,
-and `throughput`, the samples of as many requests by the time that they took together, one at a
-time and from four threads. The variants, `bfloat16` and `XLA`, are mmkeras' against its own
-float32. A model that stands in `--out` is exported anew.
+the same weights (outputs must be equal within 1e-4) and, from bytes, the usual Python: PIL, a
+picture per core, and a dict of words; its bfloat16 is autocast. Figures by batch size: `p50` and
+`p99` of one request, in milliseconds, one at a time, and `throughput`, the samples of as many
+requests by the time that they took together, one at a time and from four threads (each framework
+with as many threads of its own as there are cores). The variants, `bfloat16` and `XLA`, are
+mmkeras' against its own float32. A model that stands in `--out` is exported anew.
 
 `--soak` sends requests of 1 to 8 samples, with inputs left out, from four threads at one session,
 and reports how many were served and what the memory has grown by since the first tenth.

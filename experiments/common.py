@@ -219,7 +219,7 @@ def export(
         return None
     model, folder = keras.models.load_model(run / "last.keras"), out / "export" / "1"
     shutil.rmtree(folder, ignore_errors=True)
-    mk.export.saved_model(model, data.modalities, folder)
+    mk.export.saved_model(model, data.modalities, folder, data=data)
     parity = mk.export.check_parity(model, data.modalities, folder, data.raw(split, rows))
     print(f"SavedModel against Keras on {len(rows)} rows of {split}, largest difference: {parity}")
     write(out / "parity.json", {"rows": len(rows), "largest_absolute_difference": parity})

@@ -85,6 +85,17 @@ def bomb(rng: np.random.Generator, item: bytes) -> bytes:
     return _bomb(int(rng.choice([8192, 2048])))
 
 
+def scans(rng: np.random.Generator, item: bytes) -> bytes:
+    """A JPEG of 4096 x 2048 pixels with 20 or 20,000 empty scans; of any other item, a bomb."""
+    if item[:3] != b"\xff\xd8\xff":
+        return bomb(rng, item)
+    place = item.index(b"\xff\xc0") + 5
+    item = item[:place] + struct.pack(">HH", 2048, 4096) + item[place + 4 :]
+    start = item.index(b"\xff\xda")
+    head = item[start : start + 2 + struct.unpack(">H", item[start + 2 : start + 4])[0]]
+    return item[:start] + int(rng.choice([20, 20_000])) * head + item[start:]
+
+
 def declared(rng: np.random.Generator, item: bytes) -> bytes:
     """A PNG, JPEG, BMP or GIF whose header declares a huge picture; of any other item, a PNG."""
     width, height = (int(n) for n in rng.integers(6000, 65_500, 2))
@@ -205,7 +216,7 @@ def dtype(rng: np.random.Generator, batch: np.ndarray) -> Any:
 
 
 _BYTES = (truncated, flipped, noise, trailing, empty, foreign)
-_PICTURE = (*_BYTES, declared, bomb)
+_PICTURE = (*_BYTES, declared, bomb, scans)
 ITEM: dict[str, tuple[Mutation, ...]] = {
     "image": _PICTURE,
     "several": _PICTURE,

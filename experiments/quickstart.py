@@ -66,19 +66,21 @@ def main() -> None:
         blind, {"question": lstm}, "concatenation", epochs, args.out / "question_only"
     )
 
-    exported = mk.export.saved_model(model, data.modalities, args.out / "exported")
-    some = np.arange(0, len(data.splits["valid"]), 7)[:32]
-    folder = mk.export.publish(exported, args.out / "serving" / "vqa", data.raw("valid", some))
-    parity = mk.export.check_parity(model, data.modalities, folder, data.raw("valid", some))
-    asked = "is there a red circle?"
-    answer = mk.export.ask(folder, {"question": [asked]})
-
     truth = {split: held.truth["answer"] for split, held in data.splits.items()}
     figures = {
         "picture and question": common.accuracy(model, data.valid(256), "answer"),
         "question only": common.accuracy(question_only, blind.valid(256), "answer"),
         "majority answer": common.majority(truth["valid"], truth["train"]),
     }
+    exported = mk.export.saved_model(
+        model, data.modalities, args.out / "exported", data=data, metrics=figures
+    )
+    some = np.arange(0, len(data.splits["valid"]), 7)[:32]
+    folder = mk.export.publish(exported, args.out / "serving" / "vqa", data.raw("valid", some))
+    parity = mk.export.check_parity(model, data.modalities, folder, data.raw("valid", some))
+    asked = "is there a red circle?"
+    answer = mk.export.ask(folder, {"question": [asked]})
+
     print(f"\nAccuracy on {len(truth['valid'])} held-out questions:")
     for name, value in figures.items():
         print(f"  {name:22} {100 * value:5.1f} %")

@@ -9,14 +9,23 @@ from typing import Any
 import tensorflow as tf
 
 _PNG = (0x89504E47 - 2**32, 0x0D0A1A0A, 13, 0x49484452)  # magic, length of the header, "IHDR"
-_BLOCKS = 1 << 16  # of a GIF, runs of full ones counted once: a bound on the time of the walk
+_SCANS = 100  # of a progressive JPEG; encoders make about ten, and each goes over all pixels
+_BLOCKS = 1 << 13  # of a GIF, runs of full ones counted once: a bound on the time of the walk
 _RUN = 1 << 8  # full blocks of a GIF that are looked at together
 
 
 def jpeg_size(item: Any, limit: int) -> Any:
-    """Returns int32 (2,), height and width of a JPEG's bytes (); more pixels are refused."""
+    """Returns int32 (2,), height and width of a JPEG's bytes (); more pixels are refused.
+
+    So are more than 100 scans (markers "start of scan", which the data of a scan cannot hold).
+    """
     size = tf.image.extract_jpeg_shape(item)[:2]
-    with tf.control_dependencies([_few_pixels(tf.reduce_prod(tf.cast(size, tf.float64)), limit)]):
+    scans = tf.size(tf.strings.split([item], b"\xff\xda").values) - 1
+    few = tf.debugging.Assert(
+        scans <= _SCANS, [f"a JPEG must have at most {_SCANS} scans. Received:", scans]
+    )
+    pixels = tf.reduce_prod(tf.cast(size, tf.float64))
+    with tf.control_dependencies([few, _few_pixels(pixels, limit)]):
         return tf.identity(size)
 
 
@@ -69,7 +78,7 @@ def gif_pixels(item: Any, limit: int) -> Any:
     """Returns float64 (): frames of a GIF () times the largest width times the largest height.
 
     Walks its blocks, without decompressing, to the trailer, to the end of the bytes, or until the
-    number is above the limit. Blocks so short that there are more than 65,536 are refused.
+    number is above the limit. Blocks so short that there are 8,192 or more are refused.
     """
     size = tf.strings.length(item)
     data = tf.pad(tf.io.decode_raw(item, tf.uint8), [[0, 32]])

@@ -54,11 +54,16 @@ def answers(model: keras.Model, predictions: dict, top_k: int) -> dict:
             continue
         classes, score = tf.constant(head.classes), scores(head, value)
         best, place = tf.math.top_k(score, min(top_k, len(head.classes)))
-        out[f"{name}_scores"] = score
-        out[f"{name}_top_scores"] = best
-        out[f"{name}_top_labels"] = tf.gather(classes, place)
+        told = {"scores": score, "top_scores": best, "top_labels": tf.gather(classes, place)}
         if isinstance(head, Classifier):
-            out[f"{name}_label"] = tf.gather(classes, tf.argmax(value, axis=1))
+            told["label"] = tf.gather(classes, tf.argmax(value, axis=1))
         else:
-            out[f"{name}_labels"] = tf.where(value > 0.0, classes[None], "")
+            told["labels"] = tf.where(value > 0.0, classes[None], "")
+        for what, part in told.items():
+            if f"{name}_{what}" in out:
+                raise ValueError(
+                    f"The head {name!r} answers with an output of the name {name}_{what!s}, which "
+                    "is that of another head. Rename one of them."
+                )
+            out[f"{name}_{what}"] = part
     return out

@@ -53,7 +53,8 @@ def saved_model(
 
     Further signatures:
         decoded: the same outputs, of decoded tensors `<modality>` and masks `<modality>_mask`, for
-            clients that decode by themselves. A row with ids beyond the vocabulary, NaN or infinity
+            clients that decode by themselves. A mask that is left out is false: its value counts as
+            absent. A row with ids beyond the vocabulary, NaN or infinity
             where the mask is true is a `bad_input`.
         embed: raw inputs -> embeddings by modality and fused, and `bad_input`; see
             `mmkeras.export.embed`. Of models with a fusion or a contrastive objective.

@@ -36,7 +36,7 @@ class Client:
         model: name of the model.
         version: a number, a label of the server's configuration, or None for the latest.
         signature_name: which signature to ask.
-        timeout: seconds per try.
+        timeout: seconds that a try waits, over REST for every part of the answer.
         retries: further tries when the server cannot be reached, is busy or late, after 0.1, 0.2,
             0.4, ... seconds, each times a random 0.5 to 1.5.
         batch_size: largest number of rows in one request; more are sent in several. A server that
@@ -103,9 +103,9 @@ class Client:
     def predict(self, inputs: Mapping[str, Sequence[Any]]) -> dict[str, np.ndarray]:
         """Returns output name -> array of B rows.
 
-        Where the server has got a version with other outputs, all rows are asked once more by its
-        metadata. Rows in several requests may else be answered by two versions of the same outputs
-        while the server changes them; `version` prevents it.
+        Where the server has got a version with other inputs or outputs, all rows are asked once
+        more by its metadata. Rows in several requests may else be answered by two versions of the
+        same names while the server changes them; `version` prevents it.
 
         Args:
             inputs: input name -> B rows; whole inputs may be missing, and rows may be None. What a
@@ -119,31 +119,40 @@ class Client:
             ConnectionError, TimeoutError: no answer after all tries.
             RuntimeError: an error inside the server, or outputs that its metadata does not know.
         """
+        held = self.signature
+        if not set(inputs) <= set(held.inputs):
+            held = self._read_again()
         try:
-            return self._predict(inputs, self.signature)
+            return self._predict(inputs, held)
         except Outdated:
-            self._signature = None
-            return self._predict(inputs, self.signature)
+            return self._predict(inputs, self._read_again())
 
     def _predict(self, inputs: Mapping[str, Sequence[Any]], held: Signature) -> dict:
         count = _count(inputs, held.inputs)
         tensors = {
             name: column(name, spec, inputs.get(name), count) for name, spec in held.inputs.items()
         }
-        answers, start, size = [], 0, self._batch_size
+        answers, start, size, again = [], 0, self._batch_size, None
         while start < count:
             part = _rows(tensors, start, min(start + size, count))
             try:
                 answers.append(self._ask(part, held))
                 start += size
             except Refused as error:
+                again = again or self._read_again()
+                if set(again.inputs) != set(held.inputs):
+                    raise Outdated(str(error)) from error
                 size = min(size, count - start)
                 if size == 1:
-                    self._signature = None  # the server may have got another version meanwhile
                     raise ValueError(f"{self._blame(part, held, start)}: {error}") from error
                 size = (size + 1) // 2
         self._batch_size = min(self._batch_size, size)
         return {name: np.concatenate([a[name] for a in answers]) for name in held.outputs}
+
+    def _read_again(self) -> Signature:
+        """The server may have got another version meanwhile."""
+        self._signature = None
+        return self.signature
 
     def _ask(self, tensors: Mapping[str, np.ndarray], held: Signature) -> dict[str, np.ndarray]:
         return self._retried(lambda: self._server.predict(self._name, tensors, held.outputs))

@@ -9,7 +9,7 @@ class Refused(ValueError):
 
 
 class Outdated(RuntimeError):
-    """The answer does not hold the outputs that the metadata promised."""
+    """The server's model has other inputs or outputs than the metadata promised."""
 
 
 def expected(answer: Mapping[str, Any], outputs: Iterable[str]) -> Mapping[str, Any]:

@@ -19,9 +19,9 @@ def column(name: str, spec: Input, items: Sequence | None, count: int) -> np.nda
     An input of strings takes, per row, bytes as they are, `str` as UTF-8 (one that names a media
     file is refused), a `pathlib.Path` as the bytes of its file, a PIL picture or uint8 array as a
     PNG; with inner axes (several items of one sample, the cells of a table) as many of them as the
-    axis holds, numbers among them as text. An input of numbers takes arrays of its shape; where the
-    shape leaves a size open, shorter rows are filled up with the default (NaN: a step that is not
-    there). None, as a row or within one, is the default.
+    axis holds, numbers among them as training reads them (3.0 is "3"). An input of numbers takes
+    arrays of its shape; where the shape leaves a size open, shorter rows are filled up with the
+    default (NaN: a step that is not there). None, as a row or within one, is the default.
 
     Args:
         name: of the input, for error messages.
@@ -87,7 +87,11 @@ def _bytes(item: Any, cell: bool) -> bytes:
         return png(np.asarray(item if item.mode in ("L", "RGB") else item.convert("RGB")))
     if isinstance(item, np.ndarray) and item.ndim:
         return png(item)
-    if cell and isinstance(item, int | float | np.number):
+    if cell and type(item).__name__ in ("NAType", "NaTType"):  # of pandas
+        return b""
+    if cell and isinstance(item, int | float | np.number | np.bool_):
+        whole = isinstance(item, float | np.floating) and float(item).is_integer()
+        item = int(item) if whole and abs(item) < 2**53 else item
         return b"" if item != item else str(item).encode("ascii")
     raise TypeError(
         "it must be bytes, str (text), pathlib.Path (a file), a PIL picture, or a uint8 array of "

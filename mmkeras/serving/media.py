@@ -20,7 +20,8 @@ def png(pixels: np.ndarray) -> bytes:
     if pixels.dtype != np.uint8 or colour is None or not pixels.size:
         raise ValueError(
             "A picture must be uint8 (H, W), (H, W, 1), (H, W, 3) or (H, W, 4). Received: "
-            f"{pixels.dtype} {pixels.shape}. Scale it to 0..255 and cast it."
+            f"{pixels.dtype} {pixels.shape}. Scale it to 0..255 and cast it. (Sound "
+            "becomes bytes by mk.serving.wav.)"
         )
     height, width, channels = shape
     lines = np.zeros((height, 1 + width * channels), np.uint8)  # each begins with filter 0

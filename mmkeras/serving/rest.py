@@ -3,6 +3,7 @@
 import base64
 import http.client
 import json
+import ssl
 import threading
 import weakref
 from collections.abc import Mapping
@@ -13,7 +14,15 @@ import numpy as np
 
 from mmkeras.serving.errors import expected, wrong
 
-_KINDS = {400: "refused", 404: "unknown", 429: "busy", 502: "busy", 503: "busy", 504: "late"}
+_KINDS = {
+    400: "refused",
+    413: "refused",  # too large: smaller parts may do
+    404: "unknown",
+    429: "busy",
+    502: "busy",
+    503: "busy",
+    504: "late",
+}
 
 
 class Rest:
@@ -28,6 +37,11 @@ class Rest:
 
     def __init__(self, url: str, model: str, version: int | str | None, timeout: float) -> None:
         parts = urlsplit(url)
+        if not parts.hostname or parts.username is not None or _port(parts) == 0:
+            raise ValueError(
+                "`url` must be http://host:port or https://host:port, a path behind it at most. "
+                f"Received: {url!r}."
+            )
         secure = parts.scheme == "https"
         self._connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection
         self._host, self._timeout = parts.netloc, timeout
@@ -70,6 +84,8 @@ class Rest:
         where = f"{self._host}{self._path}{path}"
         try:
             status, content = self._send(method, self._path + path, body)
+        except ssl.SSLCertVerificationError as error:
+            raise wrong("broken", where, f"a certificate that is not trusted: {error}") from error
         except TimeoutError as error:
             raise wrong("late", where, "no answer in time") from error
         except (OSError, http.client.HTTPException) as error:
@@ -104,6 +120,13 @@ class Rest:
                     self._opened.discard(connection)
                 if fresh or isinstance(error, TimeoutError):
                     raise
+
+
+def _port(parts: Any) -> int | None:
+    try:
+        return parts.port
+    except ValueError:
+        return 0
 
 
 def _plain(values: Any) -> Any:

@@ -38,7 +38,14 @@ class Rpc:
 
     def __init__(self, address: str, model: str, version: int | str | None, timeout: float) -> None:
         sizes = ("grpc.max_send_message_length", "grpc.max_receive_message_length")
-        channel = grpc.insecure_channel(address, [(name, -1) for name in sizes])
+        waits = ("initial", "min", "max")  # milliseconds: the client's own tries wait longer
+        channel = grpc.insecure_channel(
+            address,
+            [
+                *((name, -1) for name in sizes),
+                *((f"grpc.{name}_reconnect_backoff_ms", 100) for name in waits),
+            ],
+        )
         self._channel = channel
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         self._address, self._timeout = address, timeout

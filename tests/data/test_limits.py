@@ -46,6 +46,21 @@ HUGE = {
 }
 
 
+def test_a_jpeg_of_endless_scans_is_refused(rng):
+    pixels = rng.integers(0, 256, (40, 40, 3)).astype("uint8")
+    good = files.encode(pixels, "JPEG", progressive=True)
+    place = good.index(b"\xff\xda")
+    assert good.count(b"\xff\xda") > 3
+    scan = good[place : good.index(b"\xff", place + 2)]  # up to the next marker or stuffed byte
+    bad = good[:place] + 100 * scan + good[place:]
+    decode = decoder(mk.Image(size=8))
+    value, _, wrong = tolerant(decode, tf.constant([good, bad]))
+    assert wrong.numpy().tolist() == [False, True]
+    np.testing.assert_array_equal(value[0], decode(tf.constant([good]))[0][0])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="at most 100 scans"):
+        decode(tf.constant([bad]))
+
+
 @pytest.fixture
 def pictures(rng):
     good = rng.integers(0, 256, (16, 12, 3)).astype("uint8")
@@ -97,7 +112,7 @@ def test_pixels_of_a_gif_are_counted_as_tensorflow_decodes_them(count, size, rng
 
 def test_a_gif_in_endless_small_blocks_is_refused():
     head = gif(5, 5)[:19] + b"\x2c" + struct.pack("<HHHHB", 0, 0, 5, 5, 0) + b"\x02"
-    with pytest.raises(tf.errors.InvalidArgumentError, match="less than 65536 blocks"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="less than 8192 blocks"):
         tf.function(limits.gif_pixels)(tf.constant(head + b"\1\1" * 70_000), 100)
 
 

@@ -193,11 +193,11 @@ class Rest(ThreadingHTTPServer):
 class Rpc(prediction_service_pb2_grpc.PredictionServiceServicer):
     """The same over gRPC."""
 
-    def __init__(self, model):
+    def __init__(self, model, port=0):
         self.model = model
         self.server = grpc.server(futures.ThreadPoolExecutor(2))
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(self, self.server)
-        self.url = f"grpc://127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
+        self.url = f"grpc://127.0.0.1:{self.server.add_insecure_port(f'127.0.0.1:{port}')}"
         self.server.start()
 
     def check(self, spec, context):

@@ -4,6 +4,7 @@ import base64
 import gc
 import io
 import json
+import socket
 import threading
 import urllib.request
 from pathlib import Path
@@ -99,13 +100,15 @@ def test_what_is_wrong_is_said_before_anything_is_sent(rest):
         client.predict({"question": "how many?"})
     with pytest.raises(FileNotFoundError, match="Input 'image', row 1"):
         client.predict({"image": [b"", Path("/nothing/here.png")]})
-    assert len(rest.asked) == asked
+    assert rest.asked[asked:] == ["/v1/models/vqa/metadata"], "a new version may take a picture"
 
 
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
         ({"url": "localhost:8501"}, "must begin with http://.*'localhost:8501'.*8500"),
+        ({"url": "http://host:port"}, "must be http://host:port.*'http://host:port'"),
+        ({"url": "http://name:word@host"}, "must be http://host:port.*word@host"),
         ({"url": "http://a", "batch_size": 0}, "`batch_size` must be >= 1.*batch_size=0"),
         ({"url": "http://a", "timeout": 0}, "`timeout` > 0.*timeout=0"),
     ],
@@ -210,8 +213,8 @@ def test_rest_refuses_what_leaves_an_input_out(rest):
 class Picky:
     """A server that refuses rows whose first number is negative, and rows that are 7 together."""
 
-    def __init__(self, known):
-        self.known, self.batches = known, []
+    def __init__(self, client):
+        self.told, self.batches = client._server.metadata(), []
 
     def predict(self, name, tensors, outputs):
         numbers = tensors["numbers"][:, 0]
@@ -220,11 +223,14 @@ class Picky:
             raise Refused("told to refuse")
         return dict.fromkeys(outputs, numbers)
 
+    def metadata(self):
+        return self.told
+
 
 @pytest.mark.parametrize("bad", [0, 5, 10, 11])
 def test_a_refusal_names_input_and_row(rest, bad):
     client = mk.serving.Client(rest.url, "vqa", batch_size=8)
-    client._server = Picky(client.signature)
+    client._server = Picky(client)
     numbers = np.ones((12, 2))
     numbers[bad] = -1
     with pytest.raises(ValueError, match=f"^Input 'numbers', row {bad}: told to refuse"):
@@ -234,7 +240,7 @@ def test_a_refusal_names_input_and_row(rest, bad):
 
 def test_a_refusal_of_all_rows_together(rest):
     client = mk.serving.Client(rest.url, "vqa", batch_size=7)
-    client._server = Picky(client.signature)
+    client._server = Picky(client)
     numbers = np.arange(28.0).reshape(14, 2)
     asked = {"numbers": numbers, "question": ["?"] * 14}
     for batches in ([7, 4, 4, 4, 2], [4, 4, 4, 2]):  # the second time it is known
@@ -292,6 +298,65 @@ def test_a_version_with_other_outputs_is_asked_by_its_metadata(doubled, model, m
         without = r"Received: \['answer_label', 'bad_input'\], without .*'reply'\].*ask again"
         with pytest.raises(RuntimeError, match=without):
             client.predict(asked)
+
+
+def renamed(model, old, new):
+    """The signatures of a version that calls an input otherwise."""
+    changed = {}
+    for name, held in model.signatures.items():
+        changed[name] = type(held).FromString(held.SerializeToString())
+        if old in held.inputs:
+            for part in (changed[name].inputs, changed[name].defaults):
+                part[new].CopyFrom(part[old])
+                del part[old]
+    return changed
+
+
+def test_a_version_with_other_inputs_is_asked_by_its_metadata(doubled, model, monkeypatch):
+    texts, numbers = ["is there a red circle?", "?"], np.ones((2, 2))
+    with mk.serving.Client(doubled, "vqa") as client:
+        by_old = client.predict({"question": texts})
+        without = client.predict({"numbers": numbers})
+        monkeypatch.setattr(model, "signatures", renamed(model, "question", "text"))
+        equal_floats(client.predict({"numbers": numbers}), without)
+        monkeypatch.setattr(model, "signatures", renamed(model, "text", "asked"))
+        equal_floats(client.predict({"asked": texts}), by_old)
+        with pytest.raises(ValueError, match="takes the inputs .*asked.*Received: question"):
+            client.predict({"question": texts})
+
+
+def equal_floats(got, expected):
+    np.testing.assert_allclose(got["answer"], expected["answer"], atol=ATOL)
+
+
+def test_too_large_a_request_is_sent_in_parts(rest):
+    client = mk.serving.Client(rest.url, "vqa")
+    client.signature  # noqa: B018
+    rest.faults[:] = [413]
+    assert client.predict({"question": ["?", "how many?"]})["answer_label"].shape == (2,)
+    assert [path.rsplit("/", 1)[-1] for path in rest.asked[1:]] == [
+        "vqa:predict",
+        "metadata",
+        "vqa:predict",
+        "vqa:predict",
+    ]
+
+
+def test_grpc_finds_a_server_that_comes_late(model, monkeypatch):
+    monkeypatch.setattr(module, "_FIRST_WAIT", 0.1)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with mk.serving.Client(f"grpc://127.0.0.1:{port}", "vqa", retries=0) as client:
+        with pytest.raises(ConnectionError, match=r"127\.0\.0\.1:.*Is the server up"):
+            client.predict({"question": ["?"]})
+    with mk.serving.Client(f"grpc://127.0.0.1:{port}", "vqa", retries=8) as client:
+        started = []
+        timer = threading.Timer(0.5, lambda: started.append(double.Rpc(model, port)))
+        timer.start()
+        assert client.predict({"question": ["?"]})["answer_label"].shape == (1,)
+        timer.join()
+    started[0].server.stop(None)
 
 
 def test_threads_that_end_leave_no_connection(rest):

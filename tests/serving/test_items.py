@@ -8,9 +8,11 @@ import wave
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image as Pillow
 
+import mmkeras as mk
 from mmkeras.serving.items import column
 from mmkeras.serving.media import png, wav
 from mmkeras.serving.signature import Input, signature
@@ -71,6 +73,31 @@ def test_cells_and_several_items():
         column("facts", text(3), [["a", 1, 2], ["a", 1]], 2)
     with pytest.raises(ValueError, match="row 0: a row must hold 3 items. Received: str"):
         column("facts", text(3), ["abc"], 1)
+
+
+def test_cells_are_text_as_in_training():
+    frame = {
+        "height": [3.0, np.float32(-2.0), 1.5, True, np.nan, None],
+        "colour": [7.0, np.int64(7), " red\n", np.bool_(False), "\u00a0x", pd.NA],
+    }
+    spec = mk.Table(numeric=("height",), categorical=("colour",))
+    data = mk.data.table(frame, {"facts": spec})
+    cells = column("facts", text(2), list(zip(*frame.values(), strict=True)), 6)
+    np.testing.assert_array_equal(
+        np.char.strip(cells.astype("S")), data.raw("train", range(6))["facts"]
+    )
+    assert cells[:4].tolist() == [
+        [b"3", b"7"],
+        [b"-2", b"7"],
+        [b"1.5", b" red\n"],
+        [b"True", b"False"],
+    ]
+    decode = mk.data.decoder(data.modalities["facts"])
+    (value, mask), (same, _) = decode(cells), decode(data.raw("train", range(6))["facts"])
+    np.testing.assert_array_equal(value, same)
+    assert value[0, 1] == value[1, 1] and mask.numpy().sum() == 9
+    height = np.float32([3, -2, 1.5, 1])
+    np.testing.assert_allclose(value[:4, 0], (height - height.mean()) / height.std(), rtol=1e-6)
 
 
 def test_numbers_are_checked_and_filled_up():

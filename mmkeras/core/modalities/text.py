@@ -51,7 +51,7 @@ class Text(Modality):
     segments: int = 1
     mask_token: bool = False
     augment: dict[str, dict] = field(default_factory=dict)
-    max_bytes: int = 2**20
+    max_bytes: int = 2**16
 
     def __post_init__(self) -> None:
         """Checks and normalises the arguments."""

@@ -15,6 +15,7 @@ from mmkeras.data.kinds.steps import standardised, unless_constant, usable
 from mmkeras.data.sources import Rows, missing
 
 _NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
+_TRUTH = {b"True": b"1", b"False": b"0"}
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -33,10 +34,8 @@ def column(
     given = _mapping(name, modality, source)
     items = np.full((len(rows), len(modality.columns)), b"", object)
     for place, declared in enumerate(modality.columns):
-        cells = rows.column(given.get(declared, declared))
-        numeric = place < len(modality.numeric)
-        for row, cell in enumerate(cells):
-            items[row, place] = b"" if missing(cell) else _text(cell, numeric).encode("utf-8")
+        for row, cell in enumerate(rows.column(given.get(declared, declared))):
+            items[row, place] = _text(cell).encode("utf-8")
     faults: dict[int, str] = {}
     for place, declared in enumerate(modality.numeric):
         for row in range(len(items)):
@@ -66,20 +65,24 @@ def _mapping(name: str, modality: Table, source: Any) -> Mapping[str, str]:
     return source
 
 
-def _text(cell: Any, numeric: bool) -> str:
-    """A cell as text; 3.0 is "3", so that whole numbers are one category however they come."""
+def _text(cell: Any) -> str:
+    """A cell as text, "" where it is missing, without white space of ASCII around it.
+
+    3.0 is "3", so that whole numbers are one category however they come; `mmkeras.serving.items`
+    does the same.
+    """
+    if missing(cell):
+        return ""
     if isinstance(cell, bytes):
         cell = cell.decode("utf-8")
-    if isinstance(cell, bool | np.bool_) and numeric:
-        cell = int(cell)
     if isinstance(cell, float | np.floating) and float(cell).is_integer() and abs(cell) < 2**53:
         cell = int(cell)
-    return str(cell).strip()
+    return str(cell).strip(" \t\n\v\f\r")
 
 
 def _number(cell: bytes) -> float:
     """The number of a cell; NaN when it is none, or too large for float32."""
-    text = cell.decode("utf-8")
+    text = _TRUTH.get(cell, cell).decode("utf-8")
     value = float(text) if re.fullmatch(_NUMBER, text) else np.nan
     return value if abs(value) <= _LARGEST else np.nan
 
@@ -145,7 +148,7 @@ class Decoder(tf.Module):
 
     def broken(self, raw: Any) -> Any:
         """(B,) whether a numeric cell holds no usable decimal number."""
-        cells = tf.strings.strip(raw)[:, : len(self.modality.numeric)]
+        cells = _as_number(tf.strings.strip(raw)[:, : len(self.modality.numeric)])
         number = tf.strings.regex_full_match(cells, _NUMBER)
         value = tf.strings.to_number(tf.where(number, cells, "0"), tf.float64)
         seen = standardised(value, self.modality.mean or (), self.modality.scale or ())
@@ -154,6 +157,7 @@ class Decoder(tf.Module):
         return ~tf.reduce_all(good, axis=1)
 
     def _numbers(self, cells: Any) -> Any:
+        cells = _as_number(cells)
         bad = ~(tf.strings.regex_full_match(cells, _NUMBER) | (tf.strings.length(cells) == 0))
         rule = f"the columns {', '.join(self.modality.numeric)} must hold decimal numbers."
         check = tf.debugging.Assert(
@@ -170,3 +174,9 @@ class Decoder(tf.Module):
         count = len(self.modality.categorical)
         keys = [tf.strings.join([f"{place}:", cells[:, place]]) for place in range(count)]
         return tf.cast(self.table.lookup(tf.stack(keys, axis=1)), tf.float32)
+
+
+def _as_number(cells: Any) -> Any:
+    for word, number in _TRUTH.items():
+        cells = tf.where(cells == word, number, cells)
+    return cells
