@@ -13,9 +13,21 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         temporary.write_bytes(content)
+        flush(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def flush(path: str | os.PathLike) -> None:
+    """Waits until a file, or all under a folder, is on the disk: a rename may be there before."""
+    path = Path(path)
+    for each in (path, *path.rglob("*")) if path.is_dir() else (path,):
+        handle = os.open(each, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

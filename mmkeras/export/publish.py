@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmkeras.core import files
 from mmkeras.export.server_files import batch_sizes as allowed
 from mmkeras.export.server_files import server_files
 from mmkeras.export.warmup import warm_up
@@ -79,6 +80,7 @@ def publish(
         shutil.copytree(exported, copy)
         warm_up(copy, base.name, raw, batch_sizes=sizes, signatures=signatures)
         server_files(base.parent, base.name, sizes=sizes, root=root)
+        files.flush(copy)
         return _rename(copy, base)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

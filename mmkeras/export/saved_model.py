@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from mmkeras.core import Modality, checks
+from mmkeras.core import Modality, checks, files
 from mmkeras.core.identifiers import nearest
 from mmkeras.data import decoder
 from mmkeras.export.about import describe, vocabulary_file
@@ -102,6 +102,7 @@ def saved_model(
         written = scratch / "model"
         archive.write_out(str(written), verbose=False)
         describe(written, model, modalities, list(made), data=data, metrics=metrics)
+        files.flush(written)
         if path.exists():  # another process was faster
             raise _exists(path)
         os.replace(written, path)

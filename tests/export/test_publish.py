@@ -1,8 +1,10 @@
 """Version folders, warm-up requests and the server's files, on a SavedModel of three lines."""
 
 import multiprocessing
+import os
 import re
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,6 +14,7 @@ from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
 import mmkeras as mk
+from mmkeras.core import files
 from mmkeras.export.server_files import server_files
 from mmkeras.export.warmup import requests
 
@@ -119,7 +122,16 @@ def test_a_version_is_whole_when_it_is_seen(exported, tmp_path, monkeypatch):
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(b"")
 
+    flushed = []
+    flush, renamed = files.flush, os.rename
+
+    def rename(folder, *args):
+        assert Path(folder) == flushed[-1], "else a loss of power leaves empty files"
+        renamed(folder, *args)
+
     monkeypatch.setattr(module, "warm_up", warm_up)
+    monkeypatch.setattr(files, "flush", lambda path: (flushed.append(Path(path)), flush(path)))
+    monkeypatch.setattr(os, "rename", rename)
     for _ in range(2):
         mk.export.publish(exported, base, RAW)
     assert seen == [([], True), ([1], True)]
