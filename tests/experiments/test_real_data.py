@@ -123,6 +123,20 @@ def test_multi_task_quick(data_dir, tmp_path):
     assert sum(weights) == pytest.approx(2.0, abs=1e-4) and weights[0] != 1.0
 
 
+def test_variants_quick(data_dir, tmp_path):
+    arguments = ("--data", data_dir, "--quick", "--seeds", "0")
+    run("multi_task", *arguments, "--out", tmp_path, "--rows", "easy_vqa_fixed")
+    out = tmp_path / "variants"
+    run("variants", *arguments, "--runs", tmp_path, "--out", out, "--rows", "easy_vqa")
+    result = json.loads((out / "result.json").read_text())
+    found = {
+        (row["row"].removeprefix("easy_vqa_"), row["metric"]): row["mean"] for row in result["rows"]
+    }
+    assert found["float32", "answer_accuracy lost"] == 0.0
+    sizes = [found[name, "bytes"] for name in ("float32", "bfloat16", "float16", "int8")]
+    assert sizes[0] == 1.0 and 0.4 < sizes[1] == sizes[2] < 0.6 and sizes[3] < 1.0
+
+
 def test_what_a_question_asks_for():
     kinds = {
         "what is the blue shape?": "shape",
