@@ -19,8 +19,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.result import about, write
-
 PACKAGES = ("tensorflow", "keras", "numpy", "torch", "tokenizers", "simplejpeg", "librosa")
 
 
@@ -197,6 +195,8 @@ class Results:
 
     def save(self) -> dict:
         """Writes `result.json`, prints the table as markdown, and returns the result."""
+        from experiments.result import about, write  # TensorFlow; not beside every contender
+
         if not self.rows:
             raise ValueError("No row has the text of --only in its name. Leave it out to see all.")
         result = {
