@@ -51,7 +51,8 @@ def objective_of(model: keras.Model, output: str | None = None) -> Contrastive:
     found = {layer.name: layer for layer in model.layers if isinstance(layer, Contrastive)}
     if output in found or output is None and len(found) == 1:
         return found.get(output) or next(iter(found.values()))
+    wanted = "one contrastive objective" if output is None else f"the objective {output!r}"
     raise ValueError(
-        f"The model must have a contrastive objective {output or 'and only one'!r}. It has "
-        f"{list(found)}. Name one of them as `output`, or give it one: mk.models.clip(...)."
+        f"The model must have {wanted}. It has {list(found)}. Name one of them as `output`, or "
+        "give it one: mk.models.clip(...)."
     )

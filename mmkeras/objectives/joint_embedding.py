@@ -1,6 +1,5 @@
 """The objective of the statistics of a batch, for any number of modalities."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from keras import ops
 from mmkeras.core import checks, register
 from mmkeras.layers.masking import masked_mean, zero_masked
 from mmkeras.objectives.base import Objective
+from mmkeras.objectives.pairs import mean_of_pairs
 from mmkeras.objectives.redundancy import barlow_twins, cca, vicreg
 
 LOSSES = {"barlow_twins": barlow_twins, "cca": cca, "vicreg": vicreg}
@@ -105,13 +105,11 @@ class JointEmbedding(Objective):
     ) -> Any:
         """Returns the loss of a whole batch, or the rows' share of it by their number."""
         there = ops.any(outputs != 0, axis=-1)  # (N, M)
-        pairs = list(itertools.combinations(range(len(self.modalities)), 2))
-        function, total = LOSSES[self.loss], 0.0
-        for i, j in pairs:
-            both = there[:, i] & there[:, j]
-            given = {"mask": both, "weights": weights, **self.options}
-            total = total + function(outputs[:, i], outputs[:, j], **given)
-        return total / len(pairs) * share_of(rows, outputs)
+        given, loss = {"weights": weights, **self.options}, LOSSES[self.loss]
+        mean = mean_of_pairs(
+            there, lambda i, j, both: loss(outputs[:, i], outputs[:, j], mask=both, **given)
+        )
+        return mean * share_of(rows, outputs)
 
     def compute_output_spec(self, encoded: Mapping[str, Mapping[str, Any]]) -> Any:
         """(B, M, dim) float32."""

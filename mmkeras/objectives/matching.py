@@ -104,8 +104,9 @@ class HardNegatives(RandomLayer):
     """The pairs of a batch, and two sets of false ones, drawn by how near they are.
 
     With unit vectors a_i, b_j: P(j | i) = softmax_j(a_i . b_j / temperature) over the j != i whose
-    two modalities are there and whose b_j is not b_i itself (a . b > 1 - 1e-6, as of one sentence
-    that describes several pictures); likewise for a. No gradient flows through the draw.
+    two modalities are there, and of which neither b_j is b_i itself nor a_j is a_i (a product above
+    1 - 1e-6, as of one sentence that describes several pictures: (a_i, b_j) and (a_j, b_i) would be
+    true pairs); likewise for a. No gradient flows through the draw.
 
     Args:
         modalities: names of a and b.
@@ -144,15 +145,14 @@ class HardNegatives(RandomLayer):
         both, size = there[0] & there[1], ops.shape(embeddings)[0]
         index = ops.arange(size, dtype="int32")
         near = ops.stop_gradient(ops.matmul(vectors[0], ops.transpose(vectors[1])))
-        others = both[:, None] & both[None, :] & (index[:, None] != index[None, :])
+        allowed = both[:, None] & both[None, :] & (index[:, None] != index[None, :])
+        for v in vectors:
+            gram = ops.stop_gradient(ops.matmul(v, ops.transpose(v)))
+            length = ops.diagonal(gram)  # 1 but for the rounding of the product
+            allowed &= gram <= ops.minimum(length[:, None], length[None, :]) - 1e-6
         scores = ((self.modalities[1], near), (self.modalities[0], ops.transpose(near)))
         drawn = {}
         for number, (m, z) in enumerate(scores):
-            own = vectors[1 - number]
-            gram = ops.stop_gradient(ops.matmul(own, ops.transpose(own)))
-            length = ops.diagonal(gram)  # 1 but for the rounding of the product
-            same = gram > ops.minimum(length[:, None], length[None, :]) - 1e-6
-            allowed = others & ~same
             u = self.draw((size, size), training, number, index % PRIME)
             noise = -ops.log(-ops.log(ops.clip(u, 1e-7, 1 - 1e-7)))  # Gumbel: argmax is a draw
             score = ops.where(allowed, z / self.temperature + noise, MASKED)

@@ -1,12 +1,11 @@
 """The contrastive objective with a momentum copy and a queue."""
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
 from mmkeras.core import checks, register
 from mmkeras.objectives.base import Objective
-from mmkeras.objectives.pairs import Contrastive
+from mmkeras.objectives.pairs import Contrastive, mean_of_pairs
 from mmkeras.objectives.queue import queue_nce, real
 
 
@@ -56,6 +55,13 @@ class MomentumContrastive(Contrastive):
         **kwargs: Any,
     ) -> None:
         """Stores the arguments; raises ValueError for what is out of range."""
+        for other in ("loss", "margin", "negatives", "hardness", "tile"):
+            if other in kwargs:
+                raise ValueError(
+                    "The loss of a queue is mk.objectives.queue_nce, which has no such choice. "
+                    f"Received: {other}={kwargs[other]!r}. Leave it out, or use "
+                    "mk.objectives.Contrastive."
+                )
         super().__init__(
             dim,
             scale=scale,
@@ -96,22 +102,20 @@ class MomentumContrastive(Contrastive):
                 "out of the data, or use mk.objectives.Contrastive."
             )
         there = real(outputs)
-        pairs = list(itertools.combinations(range(len(self.modalities)), 2))
-        losses = [
-            queue_nce(
+        return mean_of_pairs(
+            there,
+            lambda i, j, both: queue_nce(
                 outputs[:, i],
                 outputs[:, j],
                 keys=(keys[:, i], keys[:, j]),
                 queues=(queue[i], queue[j]),
                 scale=self.inverse_temperature(),
                 soft=self.soft,
-                mask=there[:, i] & there[:, j],
+                mask=both,
                 weights=weights,
                 rows=rows,
-            )
-            for i, j in pairs
-        ]
-        return sum(losses) / len(pairs)
+            ),
+        )
 
     def get_config(self) -> dict:
         """Returns the constructor's arguments."""

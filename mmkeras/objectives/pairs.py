@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -23,12 +23,14 @@ class Contrastive(Objective):
 
     e_m = W_m mean(x_m) / |W_m mean(x_m)|; the loss is the mean over the pairs of modalities of
     `mk.objectives.info_nce`, `hard_nce`, `siglip` or `triplet`, each over the samples that have
-    both. CLIP is this with two modalities, and SigLIP with `loss="siglip"`:
+    both; a pair that no sample of the batch has counts for nothing. CLIP is this with two
+    modalities, and SigLIP with `loss="siglip"`:
 
         model = mk.assemble(data.modalities, heads={"match": mk.objectives.Contrastive(dim=64)})
 
-    Where the data has a target of the head's name (`mk.Label()`), samples of one class are
-    positives of each other.
+    Where the data has a target of the head's name (`mk.Label()`, int (N,)), samples of one class
+    are positives of each other. `compile(loss_weights={"match": 0.1})` weighs the objective against
+    others; `mk.training.optimizer` and recipes do not decay its scale and bias.
 
     Args:
         dim: width of the common space.
@@ -123,6 +125,7 @@ class Contrastive(Objective):
         rows: tuple[Any, int] | None = None,
     ) -> Any:
         """Returns the loss of a whole batch, or of some rows' share in it; see `Objective`."""
+        _check_rows(self.name, y, weights)
         there = ops.any(outputs != 0, axis=-1)  # (N, M)
         given = {"groups": y, "weights": weights, "rows": rows}
         if self.loss == "triplet":
@@ -133,12 +136,10 @@ class Contrastive(Objective):
             given["bias"] = self.bias
         if self.loss == "hard_nce":
             given["hardness"] = self.hardness
-        pairs = list(itertools.combinations(range(len(self.modalities)), 2))
-        losses = [
-            LOSSES[self.loss](outputs[:, i], outputs[:, j], mask=there[:, i] & there[:, j], **given)
-            for i, j in pairs
-        ]
-        return sum(losses) / len(pairs)
+        loss = LOSSES[self.loss]
+        return mean_of_pairs(
+            there, lambda i, j, both: loss(outputs[:, i], outputs[:, j], mask=both, **given)
+        )
 
     def inverse_temperature(self) -> Any:
         """The scale as it is used: exp of the weight, at most `max_scale`.
@@ -158,6 +159,35 @@ class Contrastive(Objective):
         names = ("dim", "loss", "scale", "max_scale", "learn_scale", "margin", "negatives")
         names = (*names, "hardness", "tile")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def mean_of_pairs(there: Any, loss: Callable[[int, int, Any], Any]) -> Any:
+    """The mean of a loss over those pairs of modalities that some sample has both of.
+
+    Args:
+        there: bool (N, M), of the whole batch.
+        loss: (i, j, bool (N,): has both) -> ().
+    """
+    total, count = 0.0, 0.0
+    for i, j in itertools.combinations(range(there.shape[1]), 2):
+        both = there[:, i] & there[:, j]
+        total = total + loss(i, j, both)
+        count = count + ops.cast(ops.any(both), "float32")
+    return total / ops.maximum(count, 1.0)
+
+
+def _check_rows(name: str, y: Any, weights: Any) -> None:
+    if y is not None and (
+        len(y.shape) != 1 or "int" not in keras.backend.standardize_dtype(y.dtype)
+    ):
+        raise ValueError(
+            f"The target of {name!r} must be the class of every sample, int (N,), as of mk.Label()."
+            f" Received: {keras.backend.standardize_dtype(y.dtype)} {tuple(y.shape)}."
+        )
+    if weights is not None and len(weights.shape) != 1:
+        raise ValueError(
+            f"The sample weights of {name!r} must be (N,). Received: {tuple(weights.shape)}."
+        )
 
 
 def _clamped(x: Any, limit: float) -> Any:

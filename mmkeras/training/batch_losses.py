@@ -31,10 +31,17 @@ from mmkeras.training.momentum import momenta
 class BatchLosses:
     """The objectives among a model's outputs, and their logged means."""
 
-    def __init__(self, model: keras.Model, alone: bool) -> None:
-        """Finds them; made inside the strategy's scope. `alone`: no output has another loss."""
+    def __init__(self, model: keras.Model, shares: Mapping[str, float], alone: bool) -> None:
+        """Finds them; made inside the strategy's scope.
+
+        Args:
+            model: that is being compiled.
+            shares: output -> weight of its loss; 1 for others. What is logged is not weighed.
+            alone: no output has another loss.
+        """
         self.model, self.alone = model, alone
         self.layers = objectives_of(model)
+        self.shares = [shares.get(name, 1.0) for name in self.layers]
         self.momenta = momenta(model, self.layers)
         self.metrics = [keras.metrics.Mean(name=f"{name}_loss") for name in self.layers]
 
@@ -74,7 +81,7 @@ class BatchLosses:
         """
         if cotangents is None:
             parts = self._losses(predictions, y, weights, keys=keys)
-            return sum(parts, loss), parts
+            return self._sum(parts, loss), parts
         for name, gradient in cotangents.items():
             loss = loss + tf.reduce_sum(predictions[name] * gradient)
         return loss, [tf.zeros([])] * len(self.layers)
@@ -98,7 +105,11 @@ class BatchLosses:
         """The logged loss of a replica: of the heads and of the objectives."""
         # Under a strategy Keras has divided the loss of the heads by the number of replicas.
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        return tf.cast(loss, tf.float32) + sum(parts, tf.zeros([])) / replicas
+        return tf.cast(loss, tf.float32) + self._sum(parts, tf.zeros([])) / replicas
+
+    def _sum(self, parts: list, start: Any) -> Any:
+        """Adds the objectives' losses, each times its weight."""
+        return sum((w * part for w, part in zip(self.shares, parts, strict=True)), start)
 
     def trace(self, jit: bool, plain: bool) -> None:
         """Makes the function of the first phase; `plain` leaves it as it is."""
@@ -162,7 +173,7 @@ class BatchLosses:
         with tf.GradientTape() as tape:
             tape.watch(outputs)
             parts = self._losses(outputs, y, weights, rows, keys)
-            total = sum(parts)
+            total = self._sum(parts, tf.zeros([]))
         d_outputs, d_own = tape.gradient(
             total, (outputs, [v.value for v in own]), unconnected_gradients="zero"
         )

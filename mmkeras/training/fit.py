@@ -120,9 +120,8 @@ class Fit:
     def measured_jit(self, ways: dict) -> bool:
         """Resolves jit="auto", and says how."""
         model, strategy = self.model, self.model.distribute_strategy
-        batch = jit.example(
-            self.example, self.given.get("batch_size"), strategy.num_replicas_in_sync
-        )
+        parts = strategy.num_replicas_in_sync * model._mm_options["accumulate_steps"]
+        batch = jit.example(self.example, self.given.get("batch_size"), parts)
         if batch is None:
             chosen, why = False, f"a {type(self.example).__name__} shows no batch to measure with"
         elif (self.steps or 0) * self.epochs < jit.MIN_STEPS:

@@ -67,8 +67,14 @@ def _seconds(run: Callable, batch: Any) -> float:
     return time.perf_counter() - start
 
 
-def example(x: Any, batch_size: int | None, replicas: int) -> Any:
-    """Returns `(x, y, weights)` of one replica's part of a first batch, or None."""
+def example(x: Any, batch_size: int | None, parts: int) -> Any:
+    """Returns `(x, y, weights)` of a first batch's part for one replica and micro-batch, or None.
+
+    Args:
+        x: of `fit`.
+        batch_size: of `fit`, where `x` is no dataset.
+        parts: replicas times micro-batches.
+    """
     if isinstance(x, tf.data.Dataset):
         batch = next(iter(getattr(x, "stream", lambda: x)().take(1)))
         rows = tf.nest.flatten(batch)[0].shape[0]
@@ -76,6 +82,6 @@ def example(x: Any, batch_size: int | None, replicas: int) -> Any:
         batch, rows = x, batch_size or 32
     else:
         return None
-    part = max(rows // replicas, 1)
+    part = max(rows // parts, 1)
     batch = tf.nest.map_structure(lambda t: tf.convert_to_tensor(t[:part]), batch)
     return keras.utils.unpack_x_y_sample_weight(batch)

@@ -74,7 +74,8 @@ class Model(keras.Model):
                 `mk.training.balance`.
             tasks: how the losses of several heads are weighed against each other, or its name;
                 see `mk.training.tasks`.
-            **kwargs: `loss_weights`, `weighted_metrics`, `run_eagerly` of Keras.
+            **kwargs: `loss_weights` (of heads and objectives, by name), `weighted_metrics`,
+                `run_eagerly` of Keras.
 
         Raises:
             ValueError: a Keras option that is wrong on several replicas, with its replacement.
@@ -102,6 +103,11 @@ class Model(keras.Model):
                 "of another scope. Call assemble(...) and compile(...) inside one "
                 "`with strategy.scope():`."
             )
+        shares = options.loss_weights(kwargs.get("loss_weights"), self.output_names)
+        given = kwargs.get("loss_weights")
+        if given is not None and batch_losses.objectives_of(self):  # Keras is told of the heads'
+            told = loss if isinstance(loss, dict) else {}
+            kwargs["loss_weights"] = {name: shares.get(name, 1.0) for name in told} or None
         remedy = None if balance is None else balancing.balance(balance)
         method = None if tasks is None else multitask.tasks(tasks)
         options.check_balances(balance, tasks)
@@ -115,13 +121,14 @@ class Model(keras.Model):
             jit_compile=False,
             **kwargs,
         )
-        self._mm_joint = batch_losses.BatchLosses(self, alone=not loss)
+        self._mm_joint = batch_losses.BatchLosses(self, shares, alone=not loss)
         self._mm_total = labels.Total(self, loss, kwargs.get("loss_weights"))
         private.leave_reduced(self.optimizer)
         self._mm_options = {
             "jit": jit,
             "clip_norm": clip_norm,
             "accumulate_steps": accumulate_steps,
+            "loss_weights": given,
             "balance": remedy and keras.saving.serialize_keras_object(remedy),
             "tasks": method and keras.saving.serialize_keras_object(method),
         }

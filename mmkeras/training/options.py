@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from mmkeras.core import checks
+from mmkeras.core.identifiers import nearest
 
 
 def check(jit: bool | str, clip_norm: float | None, accumulate_steps: int) -> None:
@@ -89,6 +90,34 @@ def refuse(kwargs: Mapping, optimizer: Any, loss: Any, replicas: int) -> None:
                 "replica and is not exact on several. Use the default reduction, with weights "
                 "whose mean is 1."
             )
+
+
+def loss_weights(given: Any, outputs: list[str]) -> dict[str, float]:
+    """Returns output -> weight, of those that `compile(loss_weights=)` names.
+
+    Args:
+        given: dict, a list in the order of the outputs, a number for an only one, or None.
+        outputs: of the model, objectives among them.
+
+    Raises:
+        ValueError: another output, or another number of them.
+    """
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        listed = list(given) if isinstance(given, list | tuple) else [given]
+        if len(listed) != len(outputs):
+            raise ValueError(
+                f"`loss_weights` must have a weight for each of the outputs {outputs}, or be a "
+                f"dict. Received: {given}."
+            )
+        given = dict(zip(outputs, listed, strict=True))
+    for name in given:
+        if name not in outputs:
+            raise ValueError(
+                f"`loss_weights` has no output {name!r} to weigh. {nearest(name, outputs)}"
+            )
+    return {name: float(weight) for name, weight in given.items()}
 
 
 def class_weights(dataset: tf.data.Dataset, weight: Mapping, outputs: list[str]) -> tf.data.Dataset:

@@ -8,6 +8,7 @@ import keras
 from mmkeras.core import checks
 from mmkeras.core.identifiers import nearest
 from mmkeras.training import multitask, optimizers
+from mmkeras.training.batch_losses import objectives_of
 
 RECIPE = {"epochs": 10, "batch": 64, "rate": 1e-3, "weight_decay": 1e-2, "clip_norm": 1.0}
 """Epochs, rows per batch, highest learning rate, decay of all weights, largest gradient norm."""
@@ -45,7 +46,8 @@ def train(
         data: with a split "train".
         recipe: the keys of `RECIPE`; "ema": the model ends with this moving average of its
             weights; "jit": as of `compile`; "drop" (modality dropout) and "mix" (MixUp or CutMix):
-            as of `data.train`; "tasks": as of `compile`, where learnt variances are not decayed.
+            as of `data.train`; "tasks": as of `compile`, where learnt variances are not decayed
+            (nor are scales and biases of objectives).
         **kwargs: of `fit`: `validation_data`, `callbacks`, `verbose`.
     """
     recipe = checked(recipe)
@@ -57,12 +59,15 @@ def train(
     )
     tasks = recipe.get("tasks")
     tasks = tasks if tasks is None else multitask.tasks(tasks)
-    learnt = isinstance(tasks, multitask.Uncertainty)
+    spared = [v.path for o in objectives_of(model).values() for v in o.trainable_variables]
+    spared = [path for path in spared if path.split("/")[-1] in ("log_scale", "bias")]
+    if isinstance(tasks, multitask.Uncertainty):
+        spared.append("tasks/log_variance")
     optimizer = optimizers.optimizer(
         "adamw",
         schedule,
         weight_decay=recipe["weight_decay"],
-        no_decay=("tasks/log_variance",) if learnt else (),
+        no_decay=spared,
         ema=recipe.get("ema"),
     )
     options = {"jit": recipe.get("jit", "auto"), "tasks": tasks}

@@ -128,6 +128,6 @@ def test_errors_teach():
         mk.models.tower(aligned, "text")
     heads = {"a": Contrastive(4), "b": Contrastive(4)}
     two = mk.assemble(specs, heads=heads)
-    with pytest.raises(ValueError, match=r"and only one'. It has \['a', 'b'\]. Name one"):
+    with pytest.raises(ValueError, match=r"one contrastive objective. It has \['a', 'b'\]"):
         mk.models.tower(two, "text")
     assert mk.models.tower(two, "text", "b").output["embedding"].shape == (None, 4)

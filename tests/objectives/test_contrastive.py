@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mmkeras.objectives import hard_nce, info_nce, siglip, triplet
+from mmkeras.objectives import Contrastive, hard_nce, info_nce, siglip, triplet
 
 N, D = 11, 6
 rng = np.random.default_rng(0)
@@ -29,12 +29,12 @@ LOSSES = {
 }
 
 
-def formula(name, mask=None, groups=None, weights=None):
+def formula(name, mask=None, groups=None, weights=None, a=A, b=B):
     """The mean of the pairs' losses, with loops, in float64."""
     mask = np.ones(N, bool) if mask is None else mask
     groups = np.arange(N) if groups is None else groups
     weights = np.ones(N) if weights is None else weights
-    a, b = A.astype("float64"), B.astype("float64")
+    a, b = a.astype("float64"), b.astype("float64")
     there = [i for i in range(N) if mask[i]]
     total = 0.0
     for i in there:
@@ -101,6 +101,40 @@ def close(found, expected):
 def test_formula(name, options):
     expected = formula(name, **OPTIONS[options])
     assert measured(name, **OPTIONS[options])[0] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("there", [[1, 1, 1], [1, 1, 0]], ids=["three", "one absent everywhere"])
+@pytest.mark.parametrize("name", ["info_nce", "hard_nce", "siglip", "triplet"])
+def test_an_objective_is_the_mean_of_its_pairs_that_are_there(name, there):
+    """Three modalities with labels, weights and masks, against the formula pair by pair."""
+    masks = np.stack([MASK, MASK[::-1], np.arange(N) % 3 != 1], axis=1) & np.array(there, bool)
+    vectors = np.stack([A, B, np.roll(A, 1, axis=0)], axis=1) * masks[..., None]
+    options = {"hardness": HARDNESS} if name == "hard_nce" else {"margin": 0.3}
+    layer = Contrastive(D, name, scale=SCALE, modalities=("a", "b", "c"), **options)
+    layer.build({m: {"tokens": (None, 1, 2), "mask": (None, 1)} for m in "abc"})
+    if name == "siglip":
+        layer.bias.assign(BIAS)
+    pairs = [(i, j) for i, j in ((0, 1), (0, 2), (1, 2)) if there[i] and there[j]]
+    expected = [
+        formula(name, masks[:, i] & masks[:, j], GROUPS, WEIGHTS, vectors[:, i], vectors[:, j])
+        for i, j in pairs
+    ]
+    found = layer.batch_loss(*map(tf.constant, (vectors, GROUPS, WEIGHTS)))
+    assert float(found) == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("y", "weights", "says"),
+    [
+        (GROUPS[:, None], None, r"'match' must be the class of every sample.*\(11, 1\)"),
+        (GROUPS.astype("float32"), None, r"int \(N,\).*float32 \(11,\)"),
+        (GROUPS, WEIGHTS[:, None], r"sample weights of 'match' must be \(N,\).*\(11, 1\)"),
+    ],
+)
+def test_truth_of_another_shape_is_refused(y, weights, says):
+    layer = Contrastive(D, "triplet", modalities=("a", "b"), name="match")
+    with pytest.raises(ValueError, match=says):
+        layer.batch_loss(np.stack([A, B], axis=1), y, weights)
 
 
 @pytest.mark.parametrize("options", OPTIONS)

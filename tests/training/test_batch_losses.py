@@ -1,10 +1,12 @@
 """Losses of the global batch: exact on two replicas, in micro-batches, with random layers."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import mmkeras as mk
+from mmkeras.training import jit, recipe
 
 CASES = (
     "alone",
@@ -71,8 +73,6 @@ def test_the_logged_loss_is_the_formula():
 
 
 def test_a_step_lowers_the_loss_and_saves(tmp_path):
-    import keras
-
     model = model_of(clip_norm=1.0)
     rows = tf.data.Dataset.from_tensors((batch_of(), {})).repeat(8)
     losses = model.fit(rows, epochs=3, verbose=0).history["match_loss"]
@@ -98,6 +98,67 @@ def test_a_remedy_beside_an_objective_leaves_it_alone():
     alone = model_of()
     with pytest.raises(ValueError, match=r"objectives alone, \['match'\]"):
         alone.compile("sgd", balance="auxiliary")
+
+
+def weighed(**options):
+    keras.utils.set_random_seed(0)
+    specs = {name: mk.Vector(size=3, normalize=False) for name in ("a", "b")}
+    heads = {"match": mk.objectives.Contrastive(4), "kind": mk.heads.Classifier(("no", "yes"))}
+    model = mk.assemble(specs, heads=heads)
+    model.compile(keras.optimizers.SGD(0.5), jit=False, **options)
+    before = [v.numpy() for v in model.trainable_variables]
+    logs = model.train_on_batch(batch_of(), {"kind": np.arange(8) % 2}, return_dict=True)
+    moved = {v.path: v.numpy() - b for v, b in zip(model.trainable_variables, before, strict=True)}
+    return model, logs, moved
+
+
+@pytest.mark.parametrize("count", [1, 2], ids=["whole", "micro-batches"])
+def test_loss_weights_weigh_objectives_and_heads(count, tmp_path):
+    _, plain, whole = weighed(accumulate_steps=count)
+    given = {"match": 0.25, "kind": 2.0}
+    model, logs, moved = weighed(accumulate_steps=count, loss_weights=given)
+    assert logs["match_loss"] == pytest.approx(plain["match_loss"], rel=1e-6), "it is not weighed"
+    kind = plain["loss"] - plain["match_loss"]
+    assert logs["loss"] == pytest.approx(0.25 * logs["match_loss"] + 2.0 * kind, rel=1e-5)
+    for path, change in moved.items():
+        if path.startswith(("match/", "kind/")):
+            share = given[path.split("/")[0]]
+            np.testing.assert_allclose(change, share * whole[path], rtol=1e-4, atol=1e-7)
+    only = weighed(accumulate_steps=count, loss_weights={"match": 0.0})
+    assert only[1]["loss"] == pytest.approx(kind, rel=1e-5)
+    assert not any(change.any() for path, change in only[2].items() if path.startswith("match/"))
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    y = {"kind": np.arange(8) % 2}
+    found, kept = (m.test_on_batch(batch_of(), y, return_dict=True) for m in (again, model))
+    assert found["loss"] == pytest.approx(kept["loss"], rel=1e-6)
+    again.compile("sgd", jit=False)
+    unweighed = again.test_on_batch(batch_of(), y, return_dict=True)
+    match = unweighed["match_loss"]
+    assert kept["loss"] == pytest.approx(0.25 * match + 2 * (unweighed["loss"] - match), rel=1e-5)
+
+
+def test_loss_weights_name_outputs():
+    with pytest.raises(ValueError, match="no output 'mach' to weigh.*match"):
+        model_of(loss_weights={"mach": 1.0})
+    with pytest.raises(ValueError, match=r"for each of the outputs \['match'\].*\[1.0, 2.0\]"):
+        model_of(loss_weights=[1.0, 2.0])
+
+
+def test_jit_is_measured_on_a_micro_batch():
+    x, y, _ = jit.example((batch_of(16), {"kind": np.arange(16)}), 16, 4)
+    assert {len(part) for part in x.values()} == {4} and y["kind"].shape == (4,)
+
+
+def test_a_recipe_does_not_decay_scale_and_bias():
+    specs = {name: mk.Vector(size=3, normalize=False) for name in ("a", "b")}
+    model = mk.assemble(specs, heads={"match": mk.objectives.Contrastive(4, "siglip")})
+    x = {name: batch_of()[name] for name in specs}
+    data = mk.data.table({k: list(v) for k, v in x.items()}, specs, seed=0)
+    given = {"epochs": 1, "batch": 8, "rate": 1e-3, "weight_decay": 0.5, "jit": False}
+    recipe.train(model, data, given, verbose=0)
+    decayed = zip(model.trainable_variables, model.optimizer._decayed, strict=True)
+    assert {v.path for v, d in decayed if not d} == {"match/log_scale", "match/bias"}
 
 
 @pytest.fixture(scope="module")
