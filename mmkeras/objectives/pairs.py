@@ -45,7 +45,8 @@ class Contrastive(Objective):
         modalities: see `Objective`; at least two.
 
     Returns:
-        (B, M, dim) float32: unit vectors, zero where a modality is absent.
+        (B, M, dim) float32: unit vectors, zero where a modality is absent. One that is zero
+        otherwise (of a network that gives nothing but zeros) counts as absent, too.
     """
 
     def __init__(
@@ -83,6 +84,11 @@ class Contrastive(Objective):
         self.negatives = checks.one_of("negatives", negatives, ("hardest", "semi_hard", "all"))
         self.hardness = checks.real("hardness", hardness)
         self.tile = None if tile is None else checks.whole("tile", tile)
+        if self.tile is not None and self.loss == "triplet":
+            raise ValueError(
+                "The loss 'triplet' has no tiles: it keeps all similarities. Received: "
+                f"tile={tile}. Leave it out, or take another loss."
+            )
 
     def build(self, input_shape: Mapping[str, Mapping[str, tuple]]) -> None:
         """Builds a projection per modality, the scale and the bias."""

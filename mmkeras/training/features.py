@@ -61,6 +61,11 @@ def cache_features(
         ValueError: unknown modality, no encoder for it, one that still trains, or one that gives
             more than one token.
     """
+    if not isinstance(data, Data):
+        raise TypeError(
+            "`data` must be what mk.data.table returns: features are kept beside its rows. "
+            f"Received: {type(data).__name__}. Cache them before writing shards or mixing."
+        )
     if modality not in data.modalities:
         raise ValueError(f"Unknown modality {modality!r}. {nearest(modality, data.modalities)}")
     spec = data.modalities[modality]

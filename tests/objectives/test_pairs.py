@@ -90,11 +90,17 @@ def test_config_round_trip():
         ({"scale": 0.0}, "`scale` must be above 0"),
         ({"scale": 200.0}, "max_scale=100"),
         ({"negatives": "easy"}, "'hardest'"),
+        ({"loss": "triplet", "tile": 8}, "'triplet' has no tiles.*tile=8"),
     ],
 )
 def test_wrong_arguments(wrong, says):
     with pytest.raises(ValueError, match=says):
         Contrastive(**wrong)
+
+
+def test_the_loss_of_a_queue_is_no_choice():
+    with pytest.raises(ValueError, match="has no such choice. Received: loss='siglip'"):
+        mk.objectives.MomentumContrastive(4, loss="siglip")
 
 
 def test_one_modality_is_refused():

@@ -107,6 +107,8 @@ def test_errors_teach(data):
     encoder = tower(data)
     with says(ValueError, "Unknown modality 'pictures'", "'picture'"):
         cache_features(encoder, data, "pictures")
+    with says(TypeError, "what mk.data.table returns", "Received: Mix"):
+        cache_features(encoder, mk.data.mix({"all": data, "again": data}), "picture")
     with says(ValueError, "encoder of 'numbers'", "'numbers_mask'", "Pass the assembled model"):
         cache_features(encoder, data, "numbers")
     encoder.trainable = True
