@@ -27,7 +27,8 @@ def publish(
     """Copies an export to the next version folder of a model, warm-up requests included.
 
         serving/                        mounted as `root`
-            models.config               --model_config_file
+            models.config               --model_config_file (a further model is seen at the next
+                                        start, or with --model_config_file_poll_wait_seconds)
             batching_parameters.txt     --batching_parameters_file, with --enable_batching
             monitoring.config           --monitoring_config_file
             vqa/                        `base`; its name is the model's
@@ -57,8 +58,8 @@ def publish(
         The version folder.
 
     Raises:
-        ValueError: `exported` is no SavedModel, the name is none for a server, or the rows and
-            batch sizes do not fit (see `warm_up`, `server_files.batch_sizes`).
+        ValueError: `exported` is no SavedModel, the name is none for a server, `models.config` is
+            broken, or the rows and batch sizes do not fit (see `warm_up`, `server_files.batch_sizes`).
         ImportError: without the extra `serving`.
     """
     exported, base = Path(exported), Path(base)

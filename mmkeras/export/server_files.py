@@ -98,7 +98,13 @@ def _add_model(file: Path, model: str, path: str) -> None:
 
     config = model_server_config_pb2.ModelServerConfig()
     if file.exists():
-        text_format.Parse(file.read_text(encoding="utf-8"), config)
+        try:
+            text_format.Parse(file.read_text(encoding="utf-8"), config)
+        except text_format.ParseError as error:
+            raise ValueError(
+                f"{file} must hold a ModelServerConfig as text. Received: {error} Mend or remove "
+                "it; nothing was published."
+            ) from error
     models = config.model_config_list.config
     if all(held.name != model for held in models):
         models.add(name=model, base_path=path, model_platform="tensorflow")

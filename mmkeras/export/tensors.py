@@ -57,10 +57,10 @@ def onnx(model: keras.Model, modalities: Mapping[str, Modality], path: str | os.
 
 
 def tflite(model: keras.Model, modalities: Mapping[str, Modality], path: str | os.PathLike) -> Path:
-    """Writes a model on decoded tensors for LiteRT (TFLite), for one sample at a time.
+    """Writes a model on decoded tensors for LiteRT (TFLite), for any number of samples.
 
-    Only built-in operators are used, which every runtime has. One sample, because recurrent layers
-    do not convert for any number.
+    Only built-in operators are used, which every runtime has. A model with recurrent layers takes
+    one sample at a time: they do not convert for any number. `run_tensors` does it by itself.
 
     Args:
         model: what `assemble` returned, in float32.

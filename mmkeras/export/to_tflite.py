@@ -1,4 +1,4 @@
-"""A Keras model to TFLite at batch 1, and LiteRT to run it."""
+"""A Keras model to TFLite, and LiteRT to run it."""
 
 import re
 import tempfile
@@ -12,16 +12,31 @@ import tensorflow as tf
 
 
 def convert(model: keras.Model, path: str) -> None:
-    """Writes the model to a file, with one sample as its batch and built-in operators alone.
+    """Writes the model to a file with built-in operators alone, for any number of samples.
+
+    For one at a time where a layer is recurrent, or does not convert otherwise.
 
     Raises:
         ValueError: an operator has no counterpart; its name is in the text.
     """
+    inner = _with_float_inputs(model)
+    recurrent = any(isinstance(layer, keras.layers.RNN) for layer in inner._flatten_layers())
+    try:
+        content = _converted(model, inner, 1 if recurrent else None)
+    except _Failed:
+        content = _converted(model, inner, 1)
+    Path(path).write_bytes(content)
+
+
+class _Failed(ValueError):
+    """The converter has refused."""
+
+
+def _converted(model: keras.Model, inner: keras.Model, rows: int | None) -> bytes:
     specs = {
-        name: tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype, name=name)
+        name: tf.TensorSpec((rows, *tensor.shape[1:]), tensor.dtype, name=name)
         for name, tensor in model.input.items()
     }
-    inner = _with_float_inputs(model)
 
     def answer(x: dict) -> dict:
         x = {name: tf.cast(value, inner.input[name].dtype) for name, value in x.items()}
@@ -33,26 +48,28 @@ def convert(model: keras.Model, path: str) -> None:
         archive.add_endpoint("serving_default", answer, input_signature=[specs])
         archive.write_out(folder, verbose=False)
         try:
-            content = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
+            return tf.lite.TFLiteConverter.from_saved_model(folder).convert()
         except Exception as error:  # the converter raises several kinds of its own
-            raise ValueError(
+            raise _Failed(
                 f"The model does not convert to TFLite. Received: {_reason(str(error))}. Choose "
                 "other layers, or serve the SavedModel; docs/formats.md lists what converts."
             ) from error
-    Path(path).write_bytes(content)
 
 
 def run(path: str, x: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns the outputs for B samples, one after the other."""
+    """Returns the outputs for B samples, one after the other where the file takes one."""
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:
         raise ImportError("LiteRT needs the extra `lite`: pip install 'mmkeras[lite]'.") from error
     runner = Interpreter(path).get_signature_runner("serving_default")
-    wanted = sorted(runner.get_input_details())
+    details = runner.get_input_details()
+    wanted = sorted(details)
     missing = sorted(set(wanted) - set(x))
     if missing:
         raise ValueError(f"The model needs the inputs {wanted}. Missing: {missing}.")
+    if all(part["shape_signature"][0] == -1 for part in details.values()):
+        return runner(**{name: x[name] for name in wanted})
     count = len(x[wanted[0]])
     rows = [runner(**{name: x[name][i : i + 1] for name in wanted}) for i in range(count)]
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}

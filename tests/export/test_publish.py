@@ -212,7 +212,7 @@ def test_processes_that_publish_at_once_lose_no_model(tmp_path):
 
 def test_a_version_is_not_seen_where_the_files_of_the_server_cannot_be_written(exported, tmp_path):
     (tmp_path / "models.config").write_text("no text format {{{")
-    with pytest.raises(text_format.ParseError):
+    with pytest.raises(ValueError, match="models.config must hold a ModelServerConfig.*Mend"):
         mk.export.publish(exported, tmp_path / "vqa", RAW)
     assert not list((tmp_path / "vqa").iterdir())
 

@@ -79,6 +79,23 @@ def test_parity_with_keras(model, tmp_path, rng, form):
         getattr(mk.export, form)(model, SPECS, path)
 
 
+@pytest.mark.parametrize(("words", "rows"), [("transformer", -1), ("lstm", 1)])
+def test_tflite_takes_one_sample_where_a_layer_is_recurrent_alone(words, rows, tmp_path, rng):
+    from ai_edge_litert.interpreter import Interpreter
+
+    size = {"num_layers": 1, "num_heads": 2} if words == "transformer" else {}
+    encoders = ENCODERS | {"words": {"name": words, "hidden_dim": 8, **size}}
+    heads = {"kind": mk.heads.Classifier(("a", "b", "c"))}
+    model = mk.assemble(SPECS, encoders, "concatenation", heads, hidden_dim=8)
+    path = mk.export.tflite(model, SPECS, tmp_path / "model.tflite")
+    details = Interpreter(str(path)).get_signature_runner("serving_default").get_input_details()
+    assert {part["shape_signature"][0] for part in details.values()} == {rows}
+    for count in (5, 4):
+        x = samples(rng, count)
+        assert mk.export.check_tensors(model, path, x)["kind"] <= 5e-6
+        assert mk.export.run_tensors(path, x)["kind"].shape == (count, 3)
+
+
 @pytest.mark.parametrize("form", ["onnx", "tflite"])
 def test_what_does_not_convert_is_named(tmp_path, form):
     inputs = {
