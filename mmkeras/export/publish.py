@@ -59,7 +59,8 @@ def publish(
 
     Raises:
         ValueError: `exported` is no SavedModel, the name is none for a server, `models.config` is
-            broken, or the rows and batch sizes do not fit (see `warm_up`, `server_files.batch_sizes`).
+            broken, or the rows and batch sizes do not fit (see `warm_up`,
+            `server_files.batch_sizes`).
         ImportError: without the extra `serving`.
     """
     exported, base = Path(exported), Path(base)
