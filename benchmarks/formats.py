@@ -3,9 +3,10 @@
 Command: python -m benchmarks.formats --out DIR [--quick] [--only image]. Needs mmkeras[onnx,lite].
 
 All encoders of a kind are put into one model, all fusions into another; what does not convert is
-found by halving. Converted files run in ONNX Runtime (3 samples) and LiteRT (one by one), on rows
-with absent modalities, against Keras. `result.json` and `formats.md` hold the table: the largest
-absolute difference, or the reason. Not a comparison of speed: a row's `ours` is that difference.
+found by halving. Converted files run in ONNX Runtime and LiteRT, 3 samples together or (where a
+layer is recurrent, in LiteRT) one by one, on rows with absent modalities, against Keras.
+`result.json` and `formats.md` hold the table: the largest absolute difference, or the reason. Not a
+comparison of speed: a row's `ours` is that difference.
 """
 
 import contextlib
