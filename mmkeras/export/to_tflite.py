@@ -19,17 +19,18 @@ def convert(model: keras.Model, path: str) -> None:
     Raises:
         ValueError: an operator has no counterpart; its name is in the text.
     """
+    if any(getattr(layer, "quantization_mode", None) for layer in model._flatten_layers()):
+        raise ValueError(
+            "The model does not convert to TFLite. Received: int8 weights. Convert the float32 "
+            "model, or serve the SavedModel; docs/formats.md lists what converts."
+        )
     inner = _with_float_inputs(model)
     recurrent = any(isinstance(layer, keras.layers.RNN) for layer in inner._flatten_layers())
     try:
         content = _converted(model, inner, 1 if recurrent else None)
-    except _Failed:
+    except ValueError:
         content = _converted(model, inner, 1)
     Path(path).write_bytes(content)
-
-
-class _Failed(ValueError):
-    """The converter has refused."""
 
 
 def _converted(model: keras.Model, inner: keras.Model, rows: int | None) -> bytes:
@@ -50,7 +51,7 @@ def _converted(model: keras.Model, inner: keras.Model, rows: int | None) -> byte
         try:
             return tf.lite.TFLiteConverter.from_saved_model(folder).convert()
         except Exception as error:  # the converter raises several kinds of its own
-            raise _Failed(
+            raise ValueError(
                 f"The model does not convert to TFLite. Received: {_reason(str(error))}. Choose "
                 "other layers, or serve the SavedModel; docs/formats.md lists what converts."
             ) from error

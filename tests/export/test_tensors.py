@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import mmkeras as mk
+from mmkeras.export import variants
 
 SPECS = {
     "picture": mk.Image(size=16),
@@ -94,6 +95,18 @@ def test_tflite_takes_one_sample_where_a_layer_is_recurrent_alone(words, rows, t
         x = samples(rng, count)
         assert mk.export.check_tensors(model, path, x)["kind"] <= 5e-6
         assert mk.export.run_tensors(path, x)["kind"].shape == (count, 3)
+
+
+def test_an_int8_variant_converts_to_onnx_alone(tmp_path, rng):
+    inputs = {"a": mk.Vector(4, normalize=False)}
+    heads = {"size": mk.heads.Regressor()}
+    model = variants.convert(mk.assemble(inputs, heads=heads, hidden_dim=8), "int8")
+    x = {"a": rng.standard_normal((3, 4)).astype("float32"), "a_mask": np.array([1, 0, 1], bool)}
+    path = mk.export.onnx(model, inputs, tmp_path / "m.onnx")
+    assert mk.export.check_tensors(model, path, x)["size"] <= 5e-6
+    with pytest.raises(ValueError, match="does not convert to TFLite. Received: int8 weights"):
+        mk.export.tflite(model, inputs, tmp_path / "m.tflite")
+    assert not (tmp_path / "m.tflite.json").exists()
 
 
 @pytest.mark.parametrize("form", ["onnx", "tflite"])
