@@ -6,7 +6,7 @@ The models of `experiments.multi_task` that weigh both losses by 1 (grocery: pho
 easy_vqa: pictures and questions, a CNN, an LSTM and FiLM), each exported by `mk.export.variant`
 and measured on the validation photos, the official test questions. A row is a set and a format;
 accuracies, what they lose, and the share of the bytes of the weights. DIR, `--seeds` and `--quick`
-are those of multi_task, whose runs `--runs` holds.
+(which takes float32 and int8 alone) are those of multi_task, whose runs `--runs` holds.
 """
 
 import shutil
@@ -41,7 +41,7 @@ def main() -> None:
         return {"parameters": model.count_params(), "values": values}
 
     for name in args.rows.split(","):
-        for precision in PRECISIONS:
+        for precision in ("float32", "int8") if args.quick else PRECISIONS:
             for seed in args.seeds:
 
                 def work(folder: Path, name=name, precision=precision, seed=seed) -> dict:

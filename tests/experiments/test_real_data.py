@@ -133,8 +133,7 @@ def test_variants_quick(data_dir, tmp_path):
         (row["row"].removeprefix("easy_vqa_"), row["metric"]): row["mean"] for row in result["rows"]
     }
     assert found["float32", "answer_accuracy lost"] == 0.0
-    sizes = [found[name, "bytes"] for name in ("float32", "bfloat16", "float16", "int8")]
-    assert sizes[0] == 1.0 and 0.4 < sizes[1] == sizes[2] < 0.6 and sizes[3] < 1.0
+    assert found["float32", "bytes"] == 1.0 and 0.5 < found["int8", "bytes"] < 0.9
 
 
 def test_what_a_question_asks_for():
