@@ -20,6 +20,7 @@ class Objective(keras.layers.Layer):
     else than the encoders defines `connect`.
 
     One with `of` set to the name of a head reads what that says, (B, ...), and no encoder.
+    One with `no_label` set gets that as the truth of rows without one; others need all or none.
 
     Args:
         modalities: names, in the order of the outputs; `assemble` fills in all of the model's
@@ -35,6 +36,7 @@ class Objective(keras.layers.Layer):
     """
 
     of: str | None = None
+    no_label: int | None = None
 
     def __init__(self, modalities: Sequence[str] | None = None, **kwargs: Any) -> None:
         """Stores the names."""

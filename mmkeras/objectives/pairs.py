@@ -29,8 +29,9 @@ class Contrastive(Objective):
         model = mk.assemble(data.modalities, heads={"match": mk.objectives.Contrastive(dim=64)})
 
     Where the data has a target of the head's name (`mk.Label()`, int (N,)), samples of one class
-    are positives of each other. `compile(loss_weights={"match": 0.1})` weighs the objective against
-    others; `mk.training.optimizer` and recipes do not decay its scale and bias.
+    are positives of each other; one without a label (`mk.Label(optional=True)`, or a negative
+    number) is alone in its class. `compile(loss_weights={"match": 0.1})` weighs the objective
+    against others; `mk.training.optimizer` and recipes do not decay its scale and bias.
 
     Args:
         dim: width of the common space.
@@ -48,6 +49,8 @@ class Contrastive(Objective):
         (B, M, dim) float32: unit vectors, zero where a modality is absent. One that is zero
         otherwise (of a network that gives nothing but zeros) counts as absent, too.
     """
+
+    no_label = -1
 
     def __init__(
         self,
@@ -133,6 +136,9 @@ class Contrastive(Objective):
         """Returns the loss of a whole batch, or of some rows' share in it; see `Objective`."""
         _check_rows(self.name, y, weights)
         there = ops.any(outputs != 0, axis=-1)  # (N, M)
+        if y is not None:
+            alone = -1 - ops.arange(ops.shape(y)[0], dtype=y.dtype)
+            y = ops.where(y < 0, alone, y)
         given = {"groups": y, "weights": weights, "rows": rows}
         if self.loss == "triplet":
             given |= {"margin": self.margin, "negatives": self.negatives}

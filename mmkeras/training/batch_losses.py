@@ -81,7 +81,7 @@ class BatchLosses:
         """
         if cotangents is None:
             parts = self._losses(predictions, y, weights, keys=keys)
-            return self._sum(parts, loss), parts
+            return self.weighed(parts, loss), parts
         for name, gradient in cotangents.items():
             loss = loss + tf.reduce_sum(predictions[name] * gradient)
         return loss, [tf.zeros([])] * len(self.layers)
@@ -105,9 +105,9 @@ class BatchLosses:
         """The logged loss of a replica: of the heads and of the objectives."""
         # Under a strategy Keras has divided the loss of the heads by the number of replicas.
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        return tf.cast(loss, tf.float32) + self._sum(parts, tf.zeros([])) / replicas
+        return tf.cast(loss, tf.float32) + self.weighed(parts, tf.zeros([])) / replicas
 
-    def _sum(self, parts: list, start: Any) -> Any:
+    def weighed(self, parts: list, start: Any) -> Any:
         """Adds the objectives' losses, each times its weight."""
         return sum((w * part for w, part in zip(self.shares, parts, strict=True)), start)
 
@@ -173,7 +173,7 @@ class BatchLosses:
         with tf.GradientTape() as tape:
             tape.watch(outputs)
             parts = self._losses(outputs, y, weights, rows, keys)
-            total = self._sum(parts, tf.zeros([]))
+            total = self.weighed(parts, tf.zeros([]))
         d_outputs, d_own = tape.gradient(
             total, (outputs, [v.value for v in own]), unconnected_gradients="zero"
         )

@@ -127,7 +127,8 @@ class Fit:
         elif (self.steps or 0) * self.epochs < jit.MIN_STEPS:
             chosen, why = False, f"the run has fewer than {jit.MIN_STEPS} steps: not measured"
         else:
-            batch = model._weighted(batch, len(tf.nest.flatten(batch)[0]))[0]
+            rows = len(tf.nest.flatten(batch)[0])
+            batch = model._weighted(model._filled(batch), rows)[0]
             chosen, why = jit.choose(strategy, model.non_trainable_variables, ways, batch)
             chosen = bool(workers.agree(strategy, [0, int(chosen)]))  # XLA only where all want it
         if self.given.get("verbose", "auto") != 0:

@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from mmkeras.layers.masking import zero_masked
+from mmkeras.objectives import Objective
 from mmkeras.training import private
 
 
@@ -33,14 +34,30 @@ def split(y: Any, outputs: Sequence[str]) -> tuple[Any, dict[str, Any]]:
     return {**truth, **{o: zero_masked(truth[o], mask) for o, mask in masks.items()}}, masks
 
 
-def check(y: Any, outputs: Sequence[str], objectives: Sequence[str]) -> None:
-    """Raises where an objective would be given rows without a label."""
-    for output in names(y, outputs):
-        if output in objectives:
+def check(y: Any, objectives: Mapping[str, Objective]) -> None:
+    """Raises where an objective that needs all labels would be given rows without one."""
+    for output in names(y, list(objectives)):
+        if objectives[output].no_label is None:
             raise ValueError(
-                "An objective compares all rows of a batch, and takes labels of all or of none. "
+                f"{type(objectives[output]).__name__} takes labels of all rows or of none. "
                 f"Received: {output!r} with a mask {output}_mask. Leave the target out."
             )
+
+
+def filled(batch: Any, objectives: Mapping[str, Objective]) -> tuple:
+    """`(x, y, weights)` of a batch, its truth without the masks of objectives.
+
+    Where a mask is false, the truth is the objective's `no_label`.
+    """
+    x, y, weights = keras.utils.unpack_x_y_sample_weight(batch)
+    found = names(y, list(objectives))
+    if not found:
+        return x, y, weights
+    truth = {name: value for name, value in y.items() if name not in found.values()}
+    for output, mask in found.items():
+        none = tf.constant(objectives[output].no_label, truth[output].dtype)
+        truth[output] = tf.where(tf.cast(y[mask], tf.bool), truth[output], none)
+    return x, truth, weights
 
 
 def weighted(

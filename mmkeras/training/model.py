@@ -220,7 +220,7 @@ class Model(keras.Model):
 
     def _reduced_gradient(self, data: Any) -> tuple:
         """Losses, predictions, reduced and clipped gradients, and if guarded: all is finite."""
-        batch, rows = step.without_empty(keras.utils.unpack_x_y_sample_weight(data))
+        batch, rows = step.without_empty(self._filled(data))
         batch, factors = self._weighted(batch, rows)
         keys = self._mm_joint.keys(batch[0], rows, self._mm_options["accumulate_steps"])
         losses, predictions, gradients = self._accumulated_gradient(batch, rows, keys)
@@ -239,14 +239,15 @@ class Model(keras.Model):
 
     def _update(self, data: Any, losses: Any, predictions: Any, gradients: list) -> dict:
         """Applies reduced gradients and updates the metrics."""
-        x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
+        x, y, weights = self._filled(data)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
         self._mm_joint.follow()
         return self._score(x, y, weights, losses, predictions)
 
     def test_step(self, data: Any) -> dict:
         """One evaluation step on one replica's part of the batch."""
-        batch, rows = step.without_empty(keras.utils.unpack_x_y_sample_weight(data))
+        given = self._filled(data)
+        batch, rows = step.without_empty(given)
         (x, y, weights), factors = self._weighted(batch, rows)
         with batch_truth(y, weights):
             predictions, said = self._mm_balance.forward(x, training=False)
@@ -257,11 +258,11 @@ class Model(keras.Model):
         losses = tf.stack([self._mm_joint.total(loss, joint), *heads, *joint, *figures])
         losses = self._of_labelled(losses, factors)
         if factors:
-            rest = sum([*joint, *self.losses], tf.zeros([]))
+            rest = self._mm_joint.weighed(joint, sum(self.losses, tf.zeros([])))
             whole = losses[0] * tf.distribute.get_strategy().num_replicas_in_sync
-            masks = labels.split(keras.utils.unpack_x_y_sample_weight(data)[1], factors)[1]
+            masks = labels.split(given[1], factors)[1]
             self._mm_total.update(whole, rest, rows, factors, masks)
-        return self._score(*keras.utils.unpack_x_y_sample_weight(data), losses, predictions)
+        return self._score(*given, losses, predictions)
 
     def predict_step(self, data: Any) -> Any:
         """Predictions of one replica's part of the batch."""
@@ -298,6 +299,9 @@ class Model(keras.Model):
         y, predictions, weights = labels.without(y, predictions, weights, self._with_loss())
         y = self._mm_joint.with_truth(y, predictions)
         return self.compute_metrics(x, y, predictions, sample_weight=weights)
+
+    def _filled(self, data: Any) -> tuple:
+        return labels.filled(data, self._mm_joint.layers)
 
     def _weighted(self, batch: tuple, rows: Any) -> tuple:
         return labels.weighted(batch, rows, self._with_loss(), list(self._mm_joint.layers))
@@ -384,9 +388,9 @@ class Model(keras.Model):
         check_batch(self, data_batch)
         data_batch = lengths.declared(self, data_batch)
         x, y, weights = keras.utils.unpack_x_y_sample_weight(data_batch)
-        labels.check(y, self.output_names, list(self._mm_joint.layers))
+        labels.check(y, self._mm_joint.layers)
         if isinstance(y, dict):
-            masks = labels.names(y, self._with_loss()).values()
+            masks = labels.names(y, self.output_names).values()
             y = {name: value for name, value in y.items() if name not in masks}
         y = self._mm_joint.with_truth(y, dict(zip(self.output_names, self.outputs, strict=True)))
         data_batch = keras.utils.pack_x_y_sample_weight(x, y, weights)
@@ -394,6 +398,9 @@ class Model(keras.Model):
             if self.optimizer is not None and not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)
             private.build_from_spec(self, tf.nest.map_structure(_Shaped, data_batch))
+            heads = self._with_loss()
+            if self._mm_joint and len(heads) == 1:  # beside an objective its loss is not the loss
+                private.log_only_head(self, heads[0])
 
     def make_train_function(self, force: bool = False) -> Any:
         """Builds the function that `fit` calls: one step on every replica."""

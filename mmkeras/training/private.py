@@ -89,6 +89,13 @@ def head_metrics(model: keras.Model) -> list[keras.metrics.Mean]:
     return model._compile_loss.metrics if model._compile_loss is not None else []
 
 
+def log_only_head(model: keras.Model, name: str) -> None:
+    """Lets the loss of an only head be logged by itself, as Keras does those of several."""
+    held = model._compile_loss
+    if held is not None and not held.metrics:
+        held._tracker.add_to_store("metrics", keras.metrics.Mean(name=f"{name}_loss"))
+
+
 def _collect(update: Any, metric: Any, value: Any, sample_weight: Any = None) -> Any:
     held = getattr(_LOSSES, "held", None)
     if held is None:

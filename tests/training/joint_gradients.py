@@ -63,7 +63,7 @@ SOME = {
 
 
 def batch(rows, labels, step):
-    """The global batch of a step, with absent modalities."""
+    """The global batch of a step, with absent modalities and labels."""
     rng = np.random.default_rng(step)
     x = {name: rng.standard_normal((rows, 3)).astype("float32") for name in SPECS}
     x |= {f"{name}_mask": rng.random(rows) < 0.8 for name in SPECS}
@@ -71,6 +71,7 @@ def batch(rows, labels, step):
     if not labels:
         return x, {}
     y = {"match": rng.integers(0, rows, rows).astype("int32")}
+    y["match_mask"] = rng.random(rows) < 0.8
     return x, y, {"match": rng.uniform(0.5, 1.5, rows).astype("float32")}
 
 

@@ -181,16 +181,54 @@ def test_jit_is_measured_on_batches_with_masks_in_the_scope_too(monkeypatch, cap
     assert "forward and backward take" in capfd.readouterr().err
 
 
-def test_an_objective_takes_no_mask():
-    heads = {"match": mk.objectives.Contrastive(4), "kind": HEADS["kind"]()}
+def joint(objective, **options):
+    """A model of an objective and a head, and a batch with a mask for both."""
+    keras.utils.set_random_seed(3)
     specs = {"a": SPECS["a"], "b": SPECS["a"]}
-    model = mk.assemble(specs, heads=heads)
-    model.compile("sgd", jit=False)
+    model = mk.assemble(specs, heads={"match": objective, "kind": HEADS["kind"]()})
+    model.compile(**{"optimizer": keras.optimizers.SGD(0.1), "jit": False, **options})
     x, y = batch()
-    x |= {"b": x["a"], "b_mask": x["a_mask"]}
-    y = {"kind": y["kind"], "match": y["kind"], "match_mask": y["kind_mask"]}
-    with pytest.raises(ValueError, match="labels of all or of none. Received: 'match'"):
+    x |= {"b": x["a"][::-1].copy(), "b_mask": x["a_mask"]}
+    y = {name: y[name] for name in ("kind", "kind_mask")}
+    return model, x, {**y, "match": y["kind"], "match_mask": y["kind_mask"]}
+
+
+@pytest.mark.parametrize("loss", ["info_nce", "hard_nce", "siglip", "triplet"])
+def test_a_row_without_a_label_is_alone_in_its_class(loss):
+    model, x, y = joint(mk.objectives.Contrastive(4, loss))
+    there = y.pop("match_mask")
+    told = {**y, "match": np.where(there, y["match"], 10 + np.arange(ROWS)).astype("int32")}
+    expected = model.test_on_batch(x, told, return_dict=True)
+    wrong = {**y, "match": np.where(there, y["match"], 1).astype("int32"), "match_mask": there}
+    assert model.test_on_batch(x, wrong, return_dict=True) == expected
+    assert model.test_on_batch(x, y, return_dict=True)["match_loss"] != expected["match_loss"]
+    other = joint(mk.objectives.Contrastive(4, loss))[0]
+    model.fit(x, wrong, batch_size=ROWS, verbose=0)
+    other.fit(x, told, batch_size=ROWS, verbose=0)
+    for name, value in values(other).items():
+        assert values(model)[name].tobytes() == value.tobytes(), name
+
+
+def test_an_objective_that_needs_all_labels_refuses_a_mask():
+    model, x, y = joint(mk.objectives.JointEmbedding(4))
+    with pytest.raises(ValueError, match="takes labels of all rows or of none. Received: 'match'"):
         model.train_on_batch(x, y)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_an_only_head_beside_an_objective_logs_its_loss(masked):
+    given = {"loss_weights": {"match": 0.5, "kind": 2.0}}
+    model, x, y = joint(mk.objectives.Contrastive(4), **given)
+    y = {name: y[name] for name in ("kind", "kind_mask") if masked or name == "kind"}
+    there = y.get("kind_mask", np.ones(ROWS, bool))
+    logs = model.evaluate(x, y, batch_size=5, return_dict=True, verbose=0)
+    said = model.predict(x, verbose=0)["kind"][there]
+    expected = keras.losses.sparse_categorical_crossentropy(y["kind"][there], said, True)
+    assert logs["kind_loss"] == pytest.approx(float(np.mean(expected)), rel=1e-5)
+    whole = 0.5 * logs["match_loss"] + 2.0 * logs["kind_loss"]
+    assert logs["loss"] == pytest.approx(whole, rel=1e-5)
+    history = model.fit(x, y, validation_data=(x, y), verbose=0).history
+    assert {"kind_loss", "match_loss", "val_kind_loss", "val_match_loss"} <= set(history)
 
 
 # From the cells of a table
