@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import numpy as np
 
 import mmkeras as mk
@@ -24,6 +25,26 @@ def test_emoji_quick(data_dir, tmp_path):
     found = check(tmp_path, "emoji", ["siglip"])
     for metric in ("text to image recall_at_1", "image to text mrr", "group by words"):
         assert ("siglip", metric, "val") in found
+
+
+def test_together_has_the_mean_of_the_members_cosines(rng, tmp_path):
+    specs = {name: mk.Vector(size=3, normalize=False) for name in ("image", "text")}
+    members = []
+    for seed in range(3):
+        keras.utils.set_random_seed(seed)
+        members.append(mk.models.clip(specs, dim=4 + seed))
+    emoji.together(members, specs).save(tmp_path / "last.keras")
+    joined = keras.models.load_model(tmp_path / "last.keras")
+    x = {name: rng.standard_normal((5, 3)).astype("float32") for name in specs}
+    x |= {"image_mask": np.arange(5) != 1, "text_mask": np.arange(5) != 2}
+
+    def cosines(model):
+        found = mk.evaluation.embeddings(model, [x])
+        return found["image"] @ found["text"].T
+
+    mean = np.mean([cosines(member) for member in members], axis=0)
+    np.testing.assert_allclose(cosines(joined), mean, atol=1e-6)
+    assert not mean[1].any() and not mean[:, 2].any() and np.abs(mean[0, 0]) > 1e-3
 
 
 def test_emoji_are_read_as_published(data_dir):
