@@ -137,6 +137,7 @@ class Contrastive(Objective):
         _check_rows(self.name, y, weights)
         there = ops.any(outputs != 0, axis=-1)  # (N, M)
         if y is not None:
+            y = y if keras.backend.standardize_dtype(y.dtype) == "int32" else ops.cast(y, "int64")
             alone = -1 - ops.arange(ops.shape(y)[0], dtype=y.dtype)
             y = ops.where(y < 0, alone, y)
         given = {"groups": y, "weights": weights, "rows": rows}

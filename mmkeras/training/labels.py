@@ -55,8 +55,11 @@ def filled(batch: Any, objectives: Mapping[str, Objective]) -> tuple:
         return x, y, weights
     truth = {name: value for name, value in y.items() if name not in found.values()}
     for output, mask in found.items():
-        none = tf.constant(objectives[output].no_label, truth[output].dtype)
-        truth[output] = tf.where(tf.cast(y[mask], tf.bool), truth[output], none)
+        value = tf.convert_to_tensor(truth[output])
+        if value.dtype.is_integer and value.dtype != tf.int32:  # unsigned ones have no -1
+            value = tf.cast(value, tf.int64)
+        none = tf.constant(objectives[output].no_label, value.dtype)
+        truth[output] = tf.where(tf.cast(y[mask], tf.bool), value, none)
     return x, truth, weights
 
 

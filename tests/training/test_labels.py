@@ -209,6 +209,17 @@ def test_a_row_without_a_label_is_alone_in_its_class(loss):
         assert values(model)[name].tobytes() == value.tobytes(), name
 
 
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "uint64"])
+def test_labels_of_any_integers_are_the_same_classes(dtype, masked):
+    model, x, y = joint(mk.objectives.Contrastive(4))
+    x, y = ({k: np.repeat(v, 30, axis=0) for k, v in part.items()} for part in (x, y))
+    y = y if masked else {k: v for k, v in y.items() if k != "match_mask"}
+    expected = model.test_on_batch(x, y, return_dict=True)  # more rows than 8 bits have numbers
+    found = model.test_on_batch(x, {**y, "match": y["match"].astype(dtype)}, return_dict=True)
+    assert found == expected
+
+
 def test_an_objective_that_needs_all_labels_refuses_a_mask():
     model, x, y = joint(mk.objectives.JointEmbedding(4))
     with pytest.raises(ValueError, match="takes labels of all rows or of none. Received: 'match'"):
